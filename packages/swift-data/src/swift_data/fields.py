@@ -1,0 +1,87 @@
+"""A raw row's fields, checked one by one.
+
+Each function returns the value as its type, or says which field is wrong and how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from .errors import BadRow
+
+_SHOWN_CHARACTERS: Final = 60
+
+
+def to_text(value: object, *, field: str) -> str:
+    """Return a text, which may be empty.
+
+    Args:
+        value: what the row holds there.
+        field: its name in messages, such as 'messages[1].content'.
+
+    Raises:
+        BadRow: it is something else, or holds half a character that no tokenizer takes.
+    """
+    if isinstance(value, str):
+        # Encoding costs time; ASCII needs none of it.
+        if not value.isascii() and _has_lone_surrogate(value):
+            raise BadRow("not text", f"{field!r} holds half of a surrogate pair; expected valid Unicode")
+        return value
+    if value is None:
+        raise BadRow("missing field", f"{field!r} is missing or null; expected text")
+    if isinstance(value, list):
+        raise BadRow("not text", f"{field!r} is a list; expected text (a list of parts is not supported yet)")
+    raise BadRow("not text", f"{field!r} is {shorten(value)}; expected text")
+
+
+def to_answer(value: object, *, field: str) -> str:
+    """Return a text that is more than white space. Raises as `to_text` does."""
+    text = to_text(value, field=field)
+    if not text.strip():
+        raise BadRow("empty answer", f"{field!r} is {shorten(text)}; an answer needs text")
+    return text
+
+
+def to_list(value: object, *, field: str, of: str) -> list[object]:
+    """Return a list that is not empty; `of` says in messages what it should hold."""
+    if value is None:
+        raise BadRow("missing field", f"{field!r} is missing or null; expected a list of {of}")
+    if not isinstance(value, list):
+        raise BadRow("invalid value", f"{field!r} is {shorten(value)}; expected a list of {of}")
+    if not value:
+        raise BadRow("missing field", f"{field!r} is an empty list; expected a list of {of}")
+    return value
+
+
+def to_object(value: object, *, field: str) -> Mapping[str, object]:
+    """Return a JSON object."""
+    if not isinstance(value, Mapping):
+        raise BadRow("invalid value", f"{field!r} is {shorten(value)}; expected an object")
+    return value
+
+
+def get(item: Mapping[str, object], key: str, *, field: str) -> object:
+    """Return an object's value under this key, which it must have."""
+    if key not in item:
+        raise BadRow("missing field", f"{field!r} lacks {key!r}; it has {quote(item)}")
+    return item[key]
+
+
+def shorten(value: object) -> str:
+    """Show a value in a message, cut where it is long."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
+
+
+def quote(names: Iterable[str]) -> str:
+    """Show some names in a message: 'a', 'b'."""
+    return ", ".join(repr(name) for name in names) or "nothing"
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,1 @@
+"""Rewards, one file each; `swift_data.reward` says what a reward is."""
