@@ -1,0 +1,7 @@
+"""Messages to tokens and back: one template for the trainer and the server, without torch."""
+
+import lazy_loader
+
+from ._version import __version__ as __version__
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

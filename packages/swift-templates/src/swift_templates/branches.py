@@ -1,0 +1,108 @@
+"""Answers become samples: several in one sample where each prompt goes on from the last answer, else one sample each.
+
+A later prompt is tokenized as a whole by a server. Only if that begins with the earlier prompt's tokens and the
+earlier answer's tokens, one for one, may both be trained in one sequence. Where it does not, because thinking was
+taken out of the history or because the tokenizer joins what stood apart, the later answer gets a sequence of its own.
+
+Control tokens cut a text into parts that are tokenized each for itself. So a later prompt's tokens are found without
+reading its beginning again: only the part where prompt and answer meet, and what follows the stop token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .encoded import IGNORED, Encoded
+from .errors import TemplateMismatch
+from .spans import Turn
+from .tokenizer import Tokenizer
+
+
+@dataclass
+class _Branch:
+    """A sequence that grows."""
+
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    spans: list[tuple[int, int, float]] = field(default_factory=list)
+    """Where the answers are, and what each weighs."""
+
+    def add(self, prompt_ids: list[int], completion_ids: list[int], turn: Turn) -> None:
+        self.text = turn.prompt + turn.completion
+        start = len(prompt_ids)
+        self.ids = prompt_ids + completion_ids
+        self.spans.append((start, len(self.ids), turn.weight))
+
+
+def encode_turns(
+    turns: Sequence[Turn],
+    tokenizer: Tokenizer,
+    *,
+    mark: str | None = None,
+    stop_token_ids: frozenset[int],
+) -> list[Encoded]:
+    """Tokenize answers into as few samples as is exact.
+
+    Args:
+        turns: the answers of one conversation that are trained, in order.
+        tokenizer: the tokenizer.
+        mark: the character that breaks look-alikes in the texts, if there are any.
+        stop_token_ids: the tokens one of which ends each answer.
+
+    Raises:
+        TemplateMismatch: the tokenizer does not keep an answer apart, or does not see its stop token.
+    """
+    branches: list[_Branch] = []
+    previous: Turn | None = None
+    for turn in turns:
+        prompt_ids = None
+        if previous is not None:
+            prompt_ids = _continue(branches[-1], previous, turn, tokenizer, mark)
+        if prompt_ids is None:
+            branches.append(_Branch())
+            prompt_ids = tokenizer.encode(turn.prompt, mark=mark)
+        branches[-1].add(prompt_ids, _completion_ids(turn, tokenizer, mark, stop_token_ids), turn)
+        previous = turn
+    return [_to_encoded(branch) for branch in branches]
+
+
+def _completion_ids(turn: Turn, tokenizer: Tokenizer, mark: str | None, stops: frozenset[int]) -> list[int]:
+    try:
+        ids = tokenizer.encode_after(turn.prompt, turn.completion, mark=mark)
+    except ValueError as error:
+        raise TemplateMismatch(f"an answer cannot be told from its prompt: {error}") from error
+    if not ids or ids[-1] not in stops:
+        raise TemplateMismatch(f"the tokenizer does not end {turn.completion[-40:]!r} with a stop token of its own")
+    return ids
+
+
+def _continue(branch: _Branch, previous: Turn, turn: Turn, tokenizer: Tokenizer, mark: str | None) -> list[int] | None:
+    """Return the tokens of the turn's whole prompt if they begin with the branch's, else None."""
+    if not turn.prompt.startswith(branch.text):
+        return None
+    start, end, _ = branch.spans[-1]
+    # Where the answer begins: does the tokenizer, reading on from the last control token, see the same tokens?
+    before = previous.prompt[tokenizer.last_control(previous.prompt) :]
+    apart = [*tokenizer.encode(before, mark=mark), *branch.ids[start:end]]
+    if tokenizer.encode(before + previous.completion, mark=mark) != apart:
+        return None
+    # Where it ends: what follows the stop token, read with it, since some control tokens take white space with them.
+    stop = tokenizer.special_text(branch.ids[-1])
+    if stop is None:
+        whole = tokenizer.encode(turn.prompt, mark=mark)
+        return whole if whole[: len(branch.ids)] == branch.ids else None
+    after = tokenizer.encode(stop + turn.prompt[len(branch.text) :], mark=mark)
+    return [*branch.ids, *after[1:]] if after[:1] == branch.ids[-1:] else None
+
+
+def _to_encoded(branch: _Branch) -> Encoded:
+    input_ids = np.array(branch.ids, dtype=np.int64)
+    labels = np.full(len(input_ids), IGNORED, dtype=np.int64)
+    loss_scale = np.zeros(len(input_ids), dtype=np.float32)
+    for start, end, weight in branch.spans:
+        labels[start:end] = input_ids[start:end]
+        loss_scale[start:end] = weight
+    return Encoded(input_ids, labels, loss_scale)

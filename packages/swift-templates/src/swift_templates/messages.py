@@ -1,0 +1,152 @@
+"""Messages, tool calls and conversations: what every row becomes before it becomes tokens.
+
+They are plain frozen dataclasses with text in them. What a model's format makes of them is the template's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from .errors import InvalidConversation
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+"""Anything that JSON can say."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+# Weights are float32 later on, where smaller ones become 0 and larger ones drown the rest.
+_SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-6, 1e6
+
+_ROLES = get_args(Role)
+_MAY_FOLLOW: dict[str, tuple[str, ...]] = {
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A function that the assistant wants called."""
+
+    name: str
+    arguments: dict[str, JSON]
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn."""
+
+    role: Role
+    content: str
+    reasoning_content: str | None = None
+    """What the assistant thought before it answered."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    """For role 'tool': the call that this is the result of."""
+    loss: bool | None = None
+    """Assistant only: train on this answer or not; None lets the template's loss_scale decide."""
+    loss_scale: float | None = None
+    """Assistant only: weight of this answer's tokens; None is 1.0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """Messages in order, and the tools (OpenAI's JSON objects) that the assistant may call."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, JSON], ...] = ()
+
+
+def check_conversation(conversation: Conversation, *, prompt: bool = False) -> None:
+    """Refuse a conversation that cannot be trained on, or asked.
+
+    Args:
+        conversation: what is checked.
+        prompt: False wants an answer as the last message (training); True wants a question there (serving).
+
+    Raises:
+        InvalidConversation: it is empty, a role is unknown or out of order, content is not text, an answer is empty, a
+            weight is out of bounds, or the last message is of the wrong side. The message names
+            the position, counted from 1.
+    """
+    messages = conversation.messages
+    if not messages:
+        raise InvalidConversation("a conversation has no messages; expected at least one from the user")
+    previous: Message | None = None
+    for position, message in enumerate(messages, start=1):
+        _check_message(message, position)
+        _check_order(message, previous, position)
+        previous = message
+    last = messages[-1].role
+    if prompt and last not in ("user", "tool"):
+        raise InvalidConversation(
+            f"message {len(messages)} (the last) is from {last!r}; to be answered, a conversation must end "
+            "with a message from 'user' or 'tool'"
+        )
+    if not prompt and last != "assistant":
+        raise InvalidConversation(
+            f"message {len(messages)} (the last) is from {last!r}; to be trained on, a conversation must end "
+            "with an answer from 'assistant'"
+        )
+
+
+def _check_message(message: Message, position: int) -> None:
+    if message.role not in _ROLES:
+        raise InvalidConversation(
+            f"message {position} has role {message.role!r}; expected one of {', '.join(map(repr, _ROLES))}"
+        )
+    for name, text in (("content", message.content), ("reasoning_content", message.reasoning_content)):
+        if text is not None or name == "content":
+            _check_text(text, f"message {position} ({message.role}): {name}")
+    if message.role != "assistant":
+        _check_assistant_only(message, position)
+    elif not message.content.strip() and not message.tool_calls:
+        raise InvalidConversation(
+            f"message {position} (assistant) is empty; expected text or a tool call (leave the row out, or fill it in)"
+        )
+    weight = message.loss_scale
+    if weight is not None and weight != 0 and not _SMALLEST_WEIGHT <= weight <= _LARGEST_WEIGHT:
+        raise InvalidConversation(
+            f"message {position}: loss_scale is {weight!r}; expected 0, or {_SMALLEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
+        )
+
+
+def _check_text(text: object, what: str) -> None:
+    if not isinstance(text, str):
+        raise InvalidConversation(f"{what} is {type(text).__name__} {text!r:.80}; expected text")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidConversation(
+                f"{what} has half of a surrogate pair ({text[error.start]!r}) at character {error.start}; "
+                "expected valid Unicode"
+            ) from error
+
+
+def _check_assistant_only(message: Message, position: int) -> None:
+    for name in ("reasoning_content", "loss", "loss_scale"):
+        if getattr(message, name) is not None:
+            raise InvalidConversation(f"message {position} ({message.role}) has {name}; only 'assistant' may have it")
+    if message.tool_calls:
+        raise InvalidConversation(f"message {position} ({message.role}) has tool_calls; only 'assistant' may have them")
+
+
+def _check_order(message: Message, previous: Message | None, position: int) -> None:
+    role = message.role
+    if previous is None:
+        if role not in ("system", "user"):
+            raise InvalidConversation(f"message 1 is from {role!r}; expected 'system' or 'user' first")
+    elif role == "system":
+        raise InvalidConversation(f"message {position} is from 'system'; expected it first or not at all")
+    elif role not in _MAY_FOLLOW[previous.role]:
+        expected = " or ".join(map(repr, _MAY_FOLLOW[previous.role]))
+        raise InvalidConversation(f"message {position} is from {role!r} after {previous.role!r}; expected {expected}")
+    elif previous.tool_calls and role != "tool":
+        raise InvalidConversation(
+            f"message {position} is from {role!r} after a tool call; expected the result, from 'tool'"
+        )

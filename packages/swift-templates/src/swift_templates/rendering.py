@@ -1,0 +1,234 @@
+"""A conversation as the text that the model reads, with the model's own chat template.
+
+Everything that decides about the text is here: which of a model's templates is taken, which variables it sees, where
+the system prompt comes from, how reasoning is handed over, and that look-alikes of control tokens stay text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import ChatTemplateError, SystemPromptNotFound, TemplateMismatch
+from .jinja import ChatTemplate, compile_chat_template
+from .lookalikes import Lookalikes, absent_marks
+from .messages import JSON, Conversation, Message, ToolCall
+from .reasoning import join_reasoning
+from .tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+class Renderer:
+    """Renders conversations for one model.
+
+    Args:
+        chat_templates: Jinja texts by name; 'default' is the usual one, 'tool_use' the one for conversations with
+            tools.
+        tokenizer: names the special tokens, and knows their look-alikes.
+        system: prompt for conversations that bring none: a text, or the path of a .txt file.
+        enable_thinking: handed to the template unless None.
+
+    Raises:
+        ChatTemplateError: a template does not compile.
+        SystemPromptNotFound: the .txt file does not exist.
+    """
+
+    def __init__(
+        self,
+        chat_templates: Mapping[str, str],
+        tokenizer: Tokenizer,
+        *,
+        system: str | None = None,
+        enable_thinking: bool | None = None,
+    ) -> None:
+        self._templates = {name: compile_chat_template(source) for name, source in chat_templates.items()}
+        self._tokenizer = tokenizer
+        self._system = _read_system(system)
+        self._variables: dict[str, object] = {**tokenizer.named_tokens, "documents": None}
+        if enable_thinking is not None:
+            self._variables["enable_thinking"] = enable_thinking
+            if not any(template.mentions("enable_thinking") for template in self._templates.values()):
+                logger.warning("enable_thinking=%s has no effect: the chat template does not know it", enable_thinking)
+
+    def with_system(self, conversation: Conversation) -> Conversation:
+        """Return the conversation with the default system prompt before it, if it has none of its own."""
+        if self._system is None or (conversation.messages and conversation.messages[0].role == "system"):
+            return conversation
+        system = Message(role="system", content=self._system)
+        return dataclasses.replace(conversation, messages=(system, *conversation.messages))
+
+    def open(self, conversation: Conversation) -> Rendering:
+        """Prepare a conversation, as it stands, to be rendered up to any of its messages.
+
+        Raises:
+            TemplateMismatch: it has tools and the chat template has no place for them.
+            ChatTemplateError: the model has no chat template for it.
+        """
+        template = self._template_for(conversation)
+        if conversation.tools and not template.mentions("tools"):
+            raise TemplateMismatch(
+                f"the conversation has {len(conversation.tools)} tools, but the chat template knows nothing of tools, "
+                "so the model would not see them; leave them out, or use a model or a template family for tools"
+            )
+        messages = [_to_variables(message) for message in conversation.messages]
+        tools: list[JSON] = list(conversation.tools)
+        called = [[call.name for call in message.tool_calls] for message in conversation.messages]
+        plain = Rendering(template, self._variables, messages, tools, called=called)
+        if not any(map(self._has_lookalike, messages)) and not self._tokenizer.lookalikes.occur_in(tools):
+            return plain
+        [mark] = absent_marks([*messages, *tools], 1)
+        broken = [self._broken(message, mark) for message in messages]
+        broken_tools = self._tokenizer.lookalikes.broken(tools, mark)
+        return Rendering(template, self._variables, broken, broken_tools, called=called, mark=mark, plain=plain)
+
+    def _template_for(self, conversation: Conversation) -> ChatTemplate:
+        if conversation.tools and "tool_use" in self._templates:
+            return self._templates["tool_use"]
+        if "default" not in self._templates:
+            raise ChatTemplateError(
+                f"the model has chat templates named {', '.join(sorted(self._templates))}, but none named 'default'"
+            )
+        return self._templates["default"]
+
+    def _lookalikes(self, message: dict[str, JSON]) -> Lookalikes:
+        answer = message["role"] == "assistant"
+        return self._tokenizer.answer_lookalikes if answer else self._tokenizer.lookalikes
+
+    def _has_lookalike(self, message: dict[str, JSON]) -> bool:
+        return any(map(self._lookalikes(message).occur_in, message.values()))
+
+    def _broken(self, message: dict[str, JSON], mark: str) -> dict[str, JSON]:
+        lookalikes = self._lookalikes(message)
+        return {name: lookalikes.broken(value, mark) for name, value in message.items()}
+
+
+class Rendering:
+    """One conversation, rendered up to any of its messages.
+
+    Its texts may hold `mark` inside look-alikes; `Tokenizer.encode` takes the mark and drops it. But for the marks
+    they are what `plain`, the same conversation without them, renders; that is checked.
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        variables: Mapping[str, object],
+        messages: list[dict[str, JSON]],
+        tools: JSON,
+        *,
+        called: list[list[str]],
+        mark: str | None = None,
+        plain: Rendering | None = None,
+    ) -> None:
+        self._template = template
+        self._variables = {**variables, "tools": tools or None}
+        self._tools = tools
+        self._messages = messages
+        self._called = called
+        self._plain = plain
+        self.mark = mark
+
+    @property
+    def marks_generation(self) -> bool:
+        """Whether the template says itself which text is the model's."""
+        return self._template.marks_generation
+
+    def answer_number(self, position: int) -> int:
+        """Return which of the conversation's answers stands at a position, counted from 1."""
+        return sum(message["role"] == "assistant" for message in self._messages[: position + 1])
+
+    def texts_of(self, position: int) -> list[str]:
+        """Return what must be found in the answer at a position: reasoning, content, names of called functions."""
+        message = self._messages[position]
+        texts = [text for name in ("reasoning_content", "content") if isinstance(text := message.get(name), str)]
+        return [*texts, *self._called[position]]
+
+    def prompt(self, count: int) -> str:
+        """Return the text that a server sends so that the first `count` messages are answered."""
+        text = self._template.render(self._with(self._messages[:count], generation=True))
+        if self._plain is not None:
+            self._check_against(text, self._plain.prompt(count))
+        return text
+
+    def history(self, count: int) -> str:
+        """Return the text of the first `count` messages and nothing more."""
+        text = self._template.render(self._with(self._up_to(count), generation=False))
+        if self._plain is not None:
+            self._check_against(text, self._plain.history(count))
+        return text
+
+    def marked_history(self, count: int) -> tuple[str, list[tuple[int, int]]]:
+        """Return `history(count)`, and the character spans in it that the template marks as the model's own."""
+        opening, closing = absent_marks([*self._messages, self._tools, self.mark], 2)
+        marked = self._template.render_marked(
+            self._with(self._up_to(count), generation=False), marks=(opening, closing)
+        )
+        pieces: list[str] = []
+        spans: list[tuple[int, int]] = []
+        length = begin = 0
+        for piece in re.split(f"([{opening}{closing}])", marked):
+            if piece == opening:
+                begin = length
+            elif piece == closing:
+                spans.append((begin, length))
+            else:
+                pieces.append(piece)
+                length += len(piece)
+        return "".join(pieces), spans
+
+    def _up_to(self, count: int) -> list[dict[str, JSON]]:
+        """Return messages the last of which carries its reasoning in a form that the template shows."""
+        messages = self._messages[:count]
+        if messages and not self._template.mentions("reasoning_content"):
+            messages[-1] = _with_written_reasoning(messages[-1])
+        return messages
+
+    def _check_against(self, text: str, plain: str) -> None:
+        if self.mark is not None and text.replace(self.mark, "") != plain:
+            raise ChatTemplateError(
+                "the conversation has text that looks like a control token, and the chat template acts on it; "
+                "remove that text, which would otherwise steer the model"
+            )
+
+    def _with(self, messages: list[dict[str, JSON]], *, generation: bool) -> dict[str, object]:
+        return {**self._variables, "messages": messages, "add_generation_prompt": generation}
+
+
+def _read_system(system: str | None) -> str | None:
+    if system is None or not system.endswith(".txt") or "\n" in system:
+        return system
+    path = Path(system).expanduser()
+    if not path.is_file():
+        raise SystemPromptNotFound(
+            f"system prompt {system!r} is not a file; expected a text, or the path of a .txt file"
+        )
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _to_variables(message: Message) -> dict[str, JSON]:
+    variables: dict[str, JSON] = {"role": message.role, "content": message.content}
+    if message.reasoning_content:
+        variables["reasoning_content"] = message.reasoning_content
+    if message.tool_calls:
+        variables["tool_calls"] = [_call_variables(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        variables["tool_call_id"] = message.tool_call_id
+    return variables
+
+
+def _call_variables(call: ToolCall) -> JSON:
+    variables: dict[str, JSON] = {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    if call.id is not None:
+        variables["id"] = call.id
+    return variables
+
+
+def _with_written_reasoning(message: dict[str, JSON]) -> dict[str, JSON]:
+    reasoning, content = message.get("reasoning_content"), message["content"]
+    if isinstance(reasoning, str) and isinstance(content, str):
+        return {**message, "content": join_reasoning(reasoning, content)}
+    return message

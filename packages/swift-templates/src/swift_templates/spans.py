@@ -1,0 +1,127 @@
+"""Which text the model is to produce: exactly what it would have to say after exactly what a server sends.
+
+For the answer at position k of a conversation, the *prompt* is what the template renders for the messages before it,
+with the generation prompt at the end: the text a server sends. The *completion* is what the template adds to it when
+the answer is there, up to and including the first stop token, where a server stops listening. Nothing is searched for
+inside the text, so nothing is guessed; where a template's two texts do not fit together, that is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .errors import ResponsePrefixMissing, TemplateMismatch
+from .reasoning import CLOSE, OPEN
+from .rendering import Rendering
+
+_CLOSED_THINKING = re.compile(rf"{OPEN}\s*{CLOSE}\s*\Z")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One answer: what a server sends for it, and what the model then says."""
+
+    prompt: str
+    completion: str
+    weight: float = 1.0
+
+
+def find_turn(
+    rendering: Rendering,
+    position: int,
+    *,
+    stops: re.Pattern[str],
+    response_prefix: str = "",
+    weight: float = 1.0,
+) -> Turn:
+    """Find the prompt and the completion of the answer at a position.
+
+    Args:
+        rendering: the conversation.
+        position: index of an assistant message.
+        stops: matches the spelling of every stop token.
+        response_prefix: belongs to the prompt; the answer must begin with it.
+        weight: kept with the turn.
+
+    Raises:
+        TemplateMismatch: the template's texts for training and serving do not fit together, or no stop token ends
+            the answer, or the template's own generation markers say otherwise.
+        ResponsePrefixMissing: the answer does not begin with the response prefix.
+        ChatTemplateError: the template refuses the conversation.
+    """
+    number = rendering.answer_number(position)
+    prompt = rendering.prompt(position)
+    whole = rendering.history(position + 1)
+    start = _completion_start(prompt, whole, number)
+    stop = stops.search(whole, start)
+    if stop is None:
+        raise TemplateMismatch(
+            f"answer {number}: the chat template ends the answer with {whole[start:][-40:]!r}, which has no stop "
+            "token, so the model would never learn to stop; name a template family, or correct the chat template or "
+            "the eos_token_id in generation_config.json"
+        )
+    if rendering.marks_generation:
+        marked, spans = rendering.marked_history(position + 1)
+        if marked != whole:
+            raise TemplateMismatch("the chat template renders something else when its generation markers are looked at")
+        _check_markers(spans, whole, start, stop.start(), number)
+    completion = whole[start : stop.end()]
+    _check_nothing_is_lost(rendering.texts_of(position), completion, number)
+    if not completion.startswith(response_prefix):
+        raise ResponsePrefixMissing(
+            f"answer {number}: the answer begins with {completion[: len(response_prefix) + 10]!r}; expected the "
+            f"response_prefix {response_prefix!r}, which serving puts before every answer; correct the row or "
+            "the option"
+        )
+    return Turn(prompt + response_prefix, completion[len(response_prefix) :], weight)
+
+
+def _completion_start(prompt: str, whole: str, number: int) -> int:
+    """Return where in `whole` the text begins that follows the prompt."""
+    if whole.startswith(prompt):
+        return len(prompt)
+    # Thinking switched off: the prompt ends with an empty think block that the history does not show. The answer
+    # follows the block in serving, and its header in the history.
+    block = _CLOSED_THINKING.search(prompt)
+    if block is not None and whole.startswith(prompt[: block.start()]):
+        if not whole.startswith(OPEN, block.start()):
+            return block.start()
+        raise TemplateMismatch(
+            f"answer {number} has reasoning, but the prompt ends with an empty think block; leave the reasoning "
+            "out of the row, or do not set enable_thinking to false"
+        )
+    same = next((at for at, (left, right) in enumerate(zip(prompt, whole, strict=False)) if left != right), len(whole))
+    raise TemplateMismatch(
+        f"answer {number}: the chat template's prompt is not how its conversation begins: after "
+        f"{prompt[max(0, same - 40) : same]!r} the prompt goes on with {prompt[same : same + 40]!r}, the conversation "
+        f"with {whole[same : same + 40]!r}; name a template family, or correct the chat template"
+    )
+
+
+def _check_nothing_is_lost(texts: list[str], completion: str, number: int) -> None:
+    squeezed = "".join(completion.split())  # Templates may trim what they are given.
+    for text in texts:
+        if "".join(text.split()) not in squeezed:
+            raise TemplateMismatch(
+                f"answer {number}: the chat template leaves out or changes {text[:60]!r}, so the model would not learn "
+                "it; correct the row, the chat template, or name a template family"
+            )
+
+
+def _check_markers(spans: list[tuple[int, int]], whole: str, start: int, stop: int, number: int) -> None:
+    """Hold the found answer against what the template marks with {% generation %}.
+
+    A marker may begin earlier (with the turn's header, which is the prompt's) and end later (after the stop token).
+    It may end before the stop token, which the model must say all the same. What it leaves out otherwise would have
+    to be in the prompt, and is not.
+    """
+    covered = start
+    for left, right in spans:
+        if left <= covered:
+            covered = max(covered, right)
+    if whole[covered:stop].strip():
+        raise TemplateMismatch(
+            f"answer {number}: the template's generation markers leave out {whole[covered:stop][:60]!r}, which is not "
+            "in the prompt either, so no server would send it; correct the markers in the chat template"
+        )

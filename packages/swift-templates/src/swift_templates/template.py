@@ -1,0 +1,301 @@
+"""One `Template` for trainer and server: conversations to token ids, and an answer's token ids back to a message.
+
+The model's own chat template is the truth. Training tokens are, by construction, the prompt that a server sends
+followed by what the model should then say; `spans` finds them in the text and `branches` in the tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .args import TemplateArgs
+from .branches import encode_turns
+from .encoded import Encoded
+from .errors import ChatTemplateError, ChatTemplateNotFound, SampleTooLong, TemplateMismatch
+from .family import families
+from .generation import Prompt
+from .messages import Conversation, Message, check_conversation
+from .model_folder import read_model_folder
+from .reasoning import CLOSE, OPEN, split_reasoning
+from .rendering import Renderer, Rendering
+from .spans import Turn, find_turn
+from .tokenizer import Tokenizer
+from .truncation import truncate
+
+_PROBE = "answer"
+
+
+class Template:
+    """Turns conversations into samples and prompts for one model, and answers back into messages.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        chat_templates: Jinja texts by name; 'default' is the usual one.
+        stop_token_ids: tokens that end an answer, beside the one that the chat template puts after it.
+        model_length: tokens that the model was built for.
+        args: what the user said.
+
+    Attributes:
+        tokenizer: the tokenizer.
+        stop_token_ids: every token that ends an answer.
+        pad_token_id: the token to fill up with; one that ends answers where the model names none.
+        max_length: most tokens of a sample, or None.
+
+    Raises:
+        ChatTemplateError: a chat template does not compile.
+        SystemPromptNotFound: the system prompt is the name of a .txt file that does not exist.
+        ValueError: max_length is less than 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        chat_templates: Mapping[str, str],
+        stop_token_ids: Iterable[int] = (),
+        model_length: int | None = None,
+        args: TemplateArgs | None = None,
+    ) -> None:
+        self.args = args or TemplateArgs()
+        if self.args.max_length is not None and self.args.max_length < 1:
+            raise ValueError(f"max_length is {self.args.max_length!r}; expected at least 1")
+        self.tokenizer = tokenizer
+        self._renderer = Renderer(
+            chat_templates, tokenizer, system=self.args.system, enable_thinking=self.args.enable_thinking
+        )
+        self.max_length = self.args.max_length or model_length
+        eos = tokenizer.named_id("eos_token")
+        self.stop_token_ids = frozenset(stop_token_ids) | (frozenset() if eos is None else {eos})
+        self._padding = ("", "")
+        self._opens_thinking = False
+        self._learn_from_probe()
+        spellings = sorted(filter(None, map(tokenizer.special_text, self.stop_token_ids)), key=len, reverse=True)
+        self._stops = re.compile("|".join(map(re.escape, spellings)) or r"(?!)")
+        pad = tokenizer.named_id("pad_token")
+        self.pad_token_id: int = pad if pad is not None else min(self.stop_token_ids, default=0)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, args: TemplateArgs | None = None) -> Template:
+        """Read a model folder; transformers is not needed.
+
+        Args:
+            folder: holds tokenizer.json, and what there is of tokenizer_config.json, chat_template.jinja,
+                special_tokens_map.json, config.json and generation_config.json.
+            args: what the user said; `args.template` names a family to use instead of the model's chat template.
+
+        Raises:
+            TokenizerNotFound: there is no tokenizer.json.
+            ChatTemplateNotFound: there is no chat template and no family is named.
+            InvalidModelFolder: a file is not what its name says.
+            UnknownName: no such family.
+            TemplateMismatch: the tokenizer lacks a token that ends the family's answers.
+        """
+        found = read_model_folder(Path(folder).expanduser())
+        tokenizer = Tokenizer.from_folder(found)
+        return cls.build(
+            tokenizer,
+            chat_templates=found.chat_templates,
+            stop_token_ids=found.eos_token_ids,
+            model_length=found.max_length,
+            args=args,
+            origin=f"model folder {str(found.path)!r}",
+        )
+
+    @classmethod
+    def build(
+        cls,
+        tokenizer: Tokenizer,
+        *,
+        chat_templates: Mapping[str, str],
+        stop_token_ids: frozenset[int],
+        model_length: int | None,
+        args: TemplateArgs | None,
+        origin: str,
+    ) -> Template:
+        """Choose between a model's chat template and the family that the user names.
+
+        Args:
+            tokenizer: the model's tokenizer.
+            chat_templates: the model's own, by name; may be empty if a family is named.
+            stop_token_ids: tokens that the model's configuration says end an answer.
+            model_length: tokens that the model was built for.
+            args: what the user said.
+            origin: what the model is called in messages.
+
+        Raises:
+            ChatTemplateNotFound: the model has none and no family is named.
+            UnknownName: no such family.
+            TemplateMismatch: the tokenizer lacks a token that ends the family's answers.
+        """
+        name = args.template if args is not None else None
+        if name is not None:
+            family = families.load(name)
+            if isinstance(family, type):
+                family = family()  # type: ignore[call-arg]  # a subclass of Family that fills in the fields itself
+            chat_templates = {"default": family.chat_template}
+            stop_token_ids |= {_stop_id(tokenizer, text, name) for text in family.stop_tokens}
+        elif not chat_templates:
+            raise ChatTemplateNotFound(
+                f"{origin} has no chat template (looked for chat_template.jinja, and chat_template in "
+                f"tokenizer_config.json); name a template family: {', '.join(families.names())}"
+            )
+        return cls(
+            tokenizer=tokenizer,
+            chat_templates=chat_templates,
+            stop_token_ids=stop_token_ids,
+            model_length=model_length,
+            args=args,
+        )
+
+    def encode(self, conversation: Conversation) -> list[Encoded]:
+        """Turn a conversation into training samples: one, or one for each branch.
+
+        Every sample is a prompt that a server would send, followed by the answer, which is trained. Several answers
+        share a sample where each one's prompt begins, token for token, with the sample so far. Samples are not
+        truncated.
+
+        Returns:
+            The samples in the order of their answers; none if no answer is to be trained (`trained_turns`).
+
+        Raises:
+            InvalidConversation: see `check_conversation`.
+            TemplateMismatch: the template's texts for training and serving do not fit together.
+            ResponsePrefixMissing: an answer to train on does not begin with the response prefix.
+            ChatTemplateError: the template refuses the conversation.
+        """
+        check_conversation(conversation)
+        conversation = self._renderer.with_system(conversation)
+        weights = self.trained_turns(conversation)
+        return self._encode_turns(self._renderer.open(conversation), weights)
+
+    def encode_prompt(self, conversation: Conversation) -> Prompt:
+        """Turn a conversation that ends with a question into what a server sends to the model.
+
+        Raises:
+            InvalidConversation: see `check_conversation`.
+            ChatTemplateError: the template refuses the conversation.
+        """
+        check_conversation(conversation, prompt=True)
+        conversation = self._renderer.with_system(conversation)
+        rendering = self._renderer.open(conversation)
+        text = rendering.prompt(len(conversation.messages)) + self.args.response_prefix
+        return Prompt(input_ids=self.tokenizer.encode(text, mark=rendering.mark))
+
+    def render(self, conversation: Conversation, *, generation_prompt: bool = False) -> str:
+        """Return a conversation's text, with the generation prompt after it or not. Raises as `encode_prompt`."""
+        answered = any(message.role == "assistant" for message in conversation.messages[-1:])
+        check_conversation(conversation, prompt=not answered)
+        conversation = self._renderer.with_system(conversation)
+        rendering = self._renderer.open(conversation)
+        render = rendering.prompt if generation_prompt else rendering.history
+        text = render(len(conversation.messages))
+        return text if rendering.mark is None else text.replace(rendering.mark, "")
+
+    def trained_turns(self, conversation: Conversation) -> dict[int, float]:
+        """Return the positions of the answers that `encode` trains, and their weights.
+
+        A message's own `loss` decides; without one `args.loss_scale` does. A weight of 0 is not trained.
+        """
+        answers = _answers(conversation)
+        trained = {}
+        for at in answers:
+            message = conversation.messages[at]
+            usual = self.args.loss_scale == "default" or at == answers[-1]
+            weight = 1.0 if message.loss_scale is None else message.loss_scale
+            if (usual if message.loss is None else message.loss) and weight > 0:
+                trained[at] = weight
+        return trained
+
+    def extends(self, conversation: Conversation) -> bool:
+        """Whether each answer's prompt goes on from the answer before, so that all fit in one sample.
+
+        False for templates that change the history, such as those that take old reasoning out. Raises as `encode`.
+        """
+        check_conversation(conversation)
+        conversation = self._renderer.with_system(conversation)
+        weights = dict.fromkeys(_answers(conversation), 1.0)
+        return len(self._encode_turns(self._renderer.open(conversation), weights)) == 1
+
+    def parse(self, token_ids: Iterable[int]) -> Message:
+        """Turn the tokens of an answer into a message.
+
+        The answer ends at the first stop token, if one is there. A response prefix, which is in the prompt, is put back
+        before the text. What stands in <think>...</think> becomes the reasoning.
+        """
+        ids: list[int] = []
+        for token_id in token_ids:
+            if token_id in self.stop_token_ids:
+                break
+            ids.append(int(token_id))
+        text = self.args.response_prefix + self.tokenizer.decode_after(self.tokenizer.without_control(ids))
+        before, after = self._padding
+        text = text.removeprefix(before).removesuffix(after)
+        reasoning, content = split_reasoning(text, opened=self._opens_thinking)
+        return Message(role="assistant", content=content, reasoning_content=reasoning)
+
+    def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
+        """Return the text of token ids, without control tokens unless asked for."""
+        return self.tokenizer.decode(token_ids, skip_special=skip_special)
+
+    def truncate(self, encoded: Encoded) -> Encoded | None:
+        """Fit a sample into `max_length` by `args.truncation_strategy`.
+
+        Returns:
+            The sample; None if it is to be left out, because it is too long or because no trained token is left of it.
+
+        Raises:
+            SampleTooLong: it is too long and the strategy is 'raise'.
+        """
+        if self.max_length is None or len(encoded) <= self.max_length:
+            return encoded
+        if self.args.truncation_strategy == "raise":
+            raise SampleTooLong(
+                f"a sample has {len(encoded)} tokens; expected at most max_length={self.max_length} (raise it, or "
+                "choose truncation_strategy delete, left or right)"
+            )
+        return truncate(encoded, self.max_length, self.args.truncation_strategy)
+
+    def _encode_turns(self, rendering: Rendering, weights: Mapping[int, float]) -> list[Encoded]:
+        prefix = self.args.response_prefix
+        turns: list[Turn] = [
+            find_turn(rendering, at, stops=self._stops, response_prefix=prefix, weight=weight)
+            for at, weight in weights.items()
+        ]
+        return encode_turns(turns, self.tokenizer, mark=rendering.mark, stop_token_ids=self.stop_token_ids)
+
+    def _learn_from_probe(self) -> None:
+        """Render a tiny conversation, and see which token ends its answer and what is put around the content."""
+        question, answer = Message(role="user", content="ask"), Message(role="assistant", content=_PROBE)
+        rendering = self._renderer.open(Conversation(messages=(question, answer)))
+        try:
+            prompt, whole = rendering.prompt(1), rendering.history(2)
+        except ChatTemplateError:
+            return  # It refuses this one, and will say so about real ones itself if they are no better.
+        self._opens_thinking = prompt.rstrip().endswith(OPEN)
+        before, found, after = whole.rpartition(_PROBE)
+        stop = self.tokenizer.first_control(after)
+        if not found or stop is None:
+            return
+        ending = after.partition(stop)[0]
+        if ending.strip():
+            return
+        self.stop_token_ids |= {self.tokenizer.special_ids[stop]}
+        if before.startswith(prompt):
+            beginning = before.removeprefix(prompt)
+            self._padding = ("" if CLOSE in beginning else beginning, ending)
+
+
+def _answers(conversation: Conversation) -> list[int]:
+    return [at for at, message in enumerate(conversation.messages) if message.role == "assistant"]
+
+
+def _stop_id(tokenizer: Tokenizer, text: str, family: str) -> int:
+    token_id = tokenizer.special_ids.get(text)
+    if token_id is None:
+        raise TemplateMismatch(
+            f"template family {family!r} ends an answer with {text!r}, which is no special token of this tokenizer; "
+            "choose another family, or add the token to the model"
+        )
+    return token_id

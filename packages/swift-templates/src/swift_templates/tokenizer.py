@@ -1,0 +1,200 @@
+"""Text to token ids and back, with the `tokenizers` library alone.
+
+Two things differ from a bare `tokenizers.Tokenizer`. Marked text (see `lookalikes`) is read so that a broken special
+token stays ordinary text. And a text can be tokenized as the *continuation* of another, which matters to tokenizers
+that put a space before whatever they are given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import tokenizers
+from tokenizers import AddedToken, normalizers
+
+from .errors import InvalidModelFolder, TokenizerNotFound
+from .lookalikes import Lookalikes
+from .messages import JSON
+from .model_folder import ModelFolder
+from .reasoning import CLOSE, OPEN
+
+_ANCHORS = ("\n", "]", ":", ">", "a", ".")
+
+
+class Tokenizer:
+    """A tokenizer and the names of its special tokens.
+
+    Args:
+        backend: the `tokenizers` object; it is taken over, and its padding and truncation are switched off.
+        named_tokens: texts of special tokens by name, such as eos_token.
+        added_tokens: further tokens by text, with the properties that tokenizer_config.json writes.
+        control_ids: added tokens that are control tokens even if they are not marked special, such as those that end
+            answers.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        named_tokens: Mapping[str, str],
+        added_tokens: Mapping[str, Mapping[str, JSON]] | None = None,
+        control_ids: Iterable[int] = (),
+    ) -> None:
+        backend.no_padding()
+        backend.no_truncation()
+        self._backend = backend
+        self.named_tokens = dict(named_tokens)
+        self._add_missing(added_tokens or {})
+        names, ids = set(self.named_tokens.values()), set(control_ids)
+        control = {
+            token_id: token
+            for token_id, token in backend.get_added_tokens_decoder().items()
+            if token.special or token.content in names or token_id in ids
+        }
+        self.special_ids = {token.content: token_id for token_id, token in control.items()}
+        """Ids of the control tokens, by text."""
+        self._special_texts = {token_id: text for text, token_id in self.special_ids.items()}
+        self._thinking_ids = {self.special_ids[text] for text in (OPEN, CLOSE) if text in self.special_ids}
+        late = any(token.normalized for token in control.values())
+        normalize = backend.normalizer.normalize_str if late and backend.normalizer is not None else None
+        self.lookalikes = Lookalikes(self.special_ids, normalize=normalize)
+        """Finds control tokens' spellings in text that must not contain any."""
+        self.answer_lookalikes = Lookalikes(set(self.special_ids) - {OPEN, CLOSE}, normalize=normalize)
+        """The same for an assistant's text, where <think> and </think> mean what they say."""
+        self._prefixes = self._puts_a_prefix()
+        self._marked: dict[str, tokenizers.Tokenizer] = {}
+
+    @classmethod
+    def from_folder(cls, folder: ModelFolder) -> Tokenizer:
+        """Read tokenizer.json.
+
+        Raises:
+            TokenizerNotFound: there is none.
+            InvalidModelFolder: it cannot be read.
+        """
+        path = folder.path / "tokenizer.json"
+        if not path.is_file():
+            held = sorted(each.name for each in folder.path.iterdir()) if folder.path.is_dir() else []
+            state = (
+                f"it holds {', '.join(held[:12]) or 'nothing'}" if folder.path.is_dir() else "there is no such folder"
+            )
+            raise TokenizerNotFound(
+                f"model folder {str(folder.path)!r} has no tokenizer.json ({state}); where transformers can convert "
+                "the tokenizer it has, pip install 'swift-templates[hf]' and use swift_templates.hf"
+            )
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the Rust library raises bare Exception for whatever is wrong with the file
+            raise InvalidModelFolder(f"{str(path)!r} is not a tokenizer: {error}") from error
+        return cls(
+            backend,
+            named_tokens=folder.named_tokens,
+            added_tokens=folder.added_tokens,
+            control_ids=folder.eos_token_ids,
+        )
+
+    def encode(self, text: str, *, mark: str | None = None) -> list[int]:
+        """Tokenize a whole rendered text; nothing is put before or after it.
+
+        Args:
+            text: the text.
+            mark: the character that breaks look-alikes in it, if there are any.
+        """
+        backend = self._backend if mark is None else self._marked_backend(mark)
+        return backend.encode(text, add_special_tokens=False).ids
+
+    def encode_after(self, context: str, text: str, *, mark: str | None = None) -> list[int]:
+        """Tokenize a text as what follows another, without merging into it.
+
+        Raises:
+            ValueError: the tokenizer joins the text to whatever stands before it.
+        """
+        if not self._prefixes or not text:
+            return self.encode(text, mark=mark)
+        for before in (context[self.last_control(context) :], *_ANCHORS):
+            head = self.encode(before, mark=mark)
+            joint = self.encode(before + text, mark=mark)
+            if joint[: len(head)] == head and len(joint) > len(head):
+                return joint[len(head) :]
+        raise ValueError(f"the tokenizer joins {text[:40]!r} to whatever stands before it")
+
+    def last_control(self, text: str) -> int:
+        """Return where the last control token of a text begins; 0 if it has none."""
+        return max(0, max((text.rfind(token) for token in self.special_ids), default=0))
+
+    def first_control(self, text: str) -> str | None:
+        """Return the spelling of the first control token in a text, or None."""
+        found = [(text.find(token), -len(token), token) for token in self.special_ids if token in text]
+        return min(found)[2] if found else None
+
+    def decode(self, token_ids: Iterable[int], *, skip_special: bool = False) -> str:
+        """Return the text of token ids that begin a text."""
+        return self._backend.decode([int(each) for each in token_ids], skip_special_tokens=skip_special)
+
+    def decode_after(self, token_ids: Iterable[int]) -> str:
+        """Return the text of token ids that stand in the middle of a text."""
+        ids = [int(each) for each in token_ids]
+        if not self._prefixes:
+            return self.decode(ids)
+        # Such decoders drop the space before the first token, so something else must be first.
+        anchor = self.encode("a")
+        return self.decode([*anchor, *ids]).removeprefix(self.decode(anchor))
+
+    def without_control(self, token_ids: Sequence[int]) -> list[int]:
+        """Return the token ids without control tokens; <think> and </think> stay, special or not."""
+        return [each for each in token_ids if each not in self._special_texts or each in self._thinking_ids]
+
+    def token_id(self, text: str) -> int | None:
+        """Return the id of a token that is found whole in any text, or None."""
+        token_id = self._backend.token_to_id(text)
+        return token_id if token_id is not None and self.encode(text) == [token_id] else None
+
+    def named_id(self, name: str) -> int | None:
+        """Return the id of a special token by name, such as 'eos_token', or None."""
+        text = self.named_tokens.get(name)
+        return None if text is None else self._backend.token_to_id(text)
+
+    def special_text(self, token_id: int) -> str | None:
+        """Return the spelling of a control token, or None if the id is not one's."""
+        return self._special_texts.get(token_id)
+
+    def _add_missing(self, added_tokens: Mapping[str, Mapping[str, JSON]]) -> None:
+        """Add what the configuration names and tokenizer.json lacks, as transformers does."""
+        present = {token.content for token in self._backend.get_added_tokens_decoder().values()}
+        missing = [_added_token(text, properties) for text, properties in added_tokens.items() if text not in present]
+        present.update(added_tokens)
+        for name, text in self.named_tokens.items():
+            # An id for padding that the model has no row for is of no use.
+            if text not in present and (name != "pad_token" or self._backend.token_to_id(text) is not None):
+                missing.append(AddedToken(text, special=True, normalized=False))
+                present.add(text)
+        if missing:
+            self._backend.add_tokens(missing)
+
+    def _puts_a_prefix(self) -> bool:
+        text = "a"
+        if self._backend.normalizer is not None:
+            text = self._backend.normalizer.normalize_str(text)
+        if self._backend.pre_tokenizer is not None:
+            text = "".join(piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(text))
+        return text != "a"
+
+    def _marked_backend(self, mark: str) -> tokenizers.Tokenizer:
+        """Return a copy that drops the mark after looking for special tokens and before normalizing."""
+        if mark not in self._marked:
+            written = json.loads(self._backend.to_str())
+            for token in written["added_tokens"]:
+                # Those that are looked for after normalizing would find the broken ones whole again.
+                token["normalized"] = token["normalized"] and token["content"] not in self.special_ids
+            backend = tokenizers.Tokenizer.from_str(json.dumps(written))
+            drop = normalizers.Replace(mark, "")
+            own = backend.normalizer
+            backend.normalizer = drop if own is None else normalizers.Sequence([drop, own])
+            self._marked[mark] = backend
+        return self._marked[mark]
+
+
+def _added_token(text: str, properties: Mapping[str, JSON]) -> AddedToken:
+    names = ("lstrip", "rstrip", "normalized", "single_word", "special")
+    return AddedToken(text, **{name: bool(properties[name]) for name in names if name in properties})
