@@ -1,0 +1,76 @@
+"""What a user may say about a training run; light, so that a help text needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from swift_data.args import DataArgs
+from swift_templates.args import TemplateArgs
+from swift_tuners.args import ModelArgs, TunerArgs
+from swift_tuners.tuners.lora import LoraArgs
+
+
+@dataclass(kw_only=True)
+class TrainArgs:
+    """The training step, its schedule and its checkpoints."""
+
+    output_dir: str = "output"
+    """Folder of runs; each run gets a sub-folder of its own, vN-DATE, unless add_version is false."""
+    add_version: bool = True
+    """Put the run in a new sub-folder of output_dir; false writes to output_dir itself, which must not hold another
+    run."""
+    per_device_train_batch_size: int = 1
+    """Samples (or packs) per process and forward pass."""
+    per_device_eval_batch_size: int = 1
+    """The same in evaluation."""
+    gradient_accumulation_steps: int | None = None
+    """Forward passes per optimizer step; by default what makes a global batch of 16."""
+    learning_rate: float | None = None
+    """Peak learning rate; 1e-4 by default."""
+    num_train_epochs: float = 3.0
+    """Passes over the training rows."""
+    max_steps: int = -1
+    """Optimizer steps; if positive, it overrides num_train_epochs."""
+    lr_scheduler_type: str = "cosine"
+    """Schedule of the learning rate: cosine, linear, constant, constant_with_warmup, ..."""
+    warmup_ratio: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = 0.1
+    """Decay of AdamW."""
+    adam_beta2: float = 0.95
+    """Second moment's decay of AdamW."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    optim: str = "adamw_torch_fused"
+    """Optimizer, by transformers' name."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    logging_steps: int = 5
+    """Steps between two lines of the log."""
+    save_steps: int = 500
+    """Steps between two checkpoints; the last step always saves one."""
+    eval_steps: int | None = None
+    """Steps between two evaluations; by default as save_steps."""
+    eval_on_start: bool = False
+    """Evaluate before the first step too."""
+    save_total_limit: int | None = None
+    """Keep only this many of the newest checkpoints."""
+    resume_from_checkpoint: str | None = None
+    """Go on from this checkpoint folder: weights, optimizer, schedule and place in the data."""
+    report_to: list[str] = field(default_factory=list)
+    """Trackers that get the log too: tensorboard, wandb, mlflow, ... (logging.jsonl is always written)."""
+    seed: int = 42
+    """Seed of initialisation and dropout."""
+    ddp_timeout: int = 1800
+    """Seconds that a process waits for the others."""
+
+
+@dataclass(kw_only=True)
+class SftArgs:
+    """Supervised fine-tuning: the model learns to give a conversation's answers."""
+
+    model: ModelArgs = field(default_factory=ModelArgs)
+    template: TemplateArgs = field(default_factory=TemplateArgs)
+    data: DataArgs = field(default_factory=DataArgs)
+    tuner: TunerArgs = field(default_factory=LoraArgs)
+    train: TrainArgs = field(default_factory=TrainArgs)

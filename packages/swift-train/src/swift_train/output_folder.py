@@ -1,0 +1,52 @@
+"""Where a run writes: a new sub-folder each time, or one folder that no other run has used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .args import TrainArgs
+from .checkpoints import check_checkpoint
+from .errors import OutputFolderTaken
+
+
+def choose_folder(args: TrainArgs) -> Path:
+    """Return the run's folder, without making it.
+
+    A resumed run goes on in the folder of its checkpoint. Otherwise it is `output_dir/vN-DATE`, or `output_dir` itself
+    with `add_version=False`.
+
+    Raises:
+        OutputFolderTaken: `output_dir` itself is to be used and is not empty.
+        BrokenCheckpoint: the checkpoint to resume from is not whole.
+    """
+    if args.resume_from_checkpoint:
+        checkpoint = Path(args.resume_from_checkpoint)
+        check_checkpoint(checkpoint)
+        return checkpoint.resolve().parent
+    base = Path(args.output_dir)
+    if base.exists() and not base.is_dir():
+        raise OutputFolderTaken(f"output_dir {str(base)!r} is a file; expected a folder or a new name")
+    if args.add_version:
+        return base / f"v{_next_version(base)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if base.exists() and any(base.iterdir()):
+        raise OutputFolderTaken(
+            f"output_dir {str(base)!r} holds another run or other files; expected an empty or a new folder; "
+            "name another, resume with --resume_from_checkpoint, or leave out --add_version false"
+        )
+    return base
+
+
+def make_folder(folder: Path, on_output_dir: Callable[[Path], None] | None) -> None:
+    """Make the run's folder and let the caller put its record there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if on_output_dir is not None:
+        on_output_dir(folder)
+
+
+def _next_version(base: Path) -> int:
+    if not base.is_dir():
+        return 0
+    numbers = [each.name[1:].partition("-")[0] for each in base.iterdir() if each.name.startswith("v")]
+    return 1 + max((int(each) for each in numbers if each.isdigit()), default=-1)

@@ -1,0 +1,138 @@
+"""What a run shows and keeps while it trains: a progress bar, a log of numbers, a curve."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Never
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .checkpoints import write_manifest
+
+if TYPE_CHECKING:
+    from swift_tuners import SwiftModel
+
+    from .trainer import Trainer
+
+LOG_FILE = "logging.jsonl"
+CURVE_FILE = "loss.png"
+
+
+class ProgressBar(TrainerCallback):
+    """One line that moves: steps, loss, tokens per second, time left."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self._bar: tqdm[Never] | None = None
+        self._seconds = 0.0
+        self._tokens = 0
+        self._step_began = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Open the bar."""
+        if state.is_world_process_zero:
+            self._bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc="train", unit="step", dynamic_ncols=True
+            )
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Take the time: what evaluation and saving take is not the step's."""
+        self._step_began = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Move the bar."""
+        self._seconds += time.monotonic() - self._step_began
+        self._tokens = self.trainer.tokens_seen
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        """Show the newest loss and the mean rate."""
+        if self._bar is None or not logs:
+            return
+        shown: dict[str, object] = {str(name): f"{logs[name]:.4f}" for name in ("loss", "eval_loss") if name in logs}
+        rate = self._tokens * args.world_size / max(self._seconds, 1e-9)
+        self._bar.set_postfix({**shown, "tokens/s": f"{rate:.0f}"})
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class TunerSteps(TrainerCallback):
+    """Tells the tuners of each step that is done, for those with a schedule of their own."""
+
+    def __init__(self, model: SwiftModel) -> None:
+        self.model = model
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Pass the number of the step on."""
+        self.model.on_step(state.global_step)
+
+
+class RunLog(TrainerCallback):
+    """A line of JSON for each log, and the manifest that completes each checkpoint."""
+
+    def __init__(self, trainer: Trainer, run: Path) -> None:
+        self.trainer = trainer
+        self.run = run
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        """Append the numbers to the log file."""
+        if state.is_world_process_zero and logs:
+            with (self.run / LOG_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, "epoch": state.epoch, **logs}) + "\n")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Complete the checkpoint that was just written."""
+        if state.is_world_process_zero:
+            write_manifest(self.run / f"checkpoint-{state.global_step}")
+        self.trainer.checkpoint_is_complete()
+
+
+def draw_curve(run: Path) -> Path | None:
+    """Draw a run's logged losses as a PNG beside its log; None where nothing was logged."""
+    lines = [json.loads(line) for line in (run / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+    curves: dict[str, list[tuple[int, float]]] = {
+        label: [(line["step"], line[name]) for line in lines if name in line]
+        for name, label in (("loss", "training"), ("eval_loss", "validation"))
+    }
+    if not any(curves.values()):
+        return None
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for label, points in curves.items():
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=label)
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("loss (nats per trained token)")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(run / CURVE_FILE, dpi=120)
+    pyplot.close(figure)
+    return run / CURVE_FILE

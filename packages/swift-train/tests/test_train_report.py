@@ -1,0 +1,102 @@
+"""What a run says before it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from swift_data import ChatRow, Origin
+from swift_templates import Conversation, Message, Template, TemplateArgs
+from swift_train.algorithms.sft import Sft
+from swift_train.errors import InvalidTrainArgs, NothingToTrain
+from swift_train.memory import MIB, estimate_memory, read_peak_mib
+from swift_train.report import Plan, describe_plan
+from swift_train.samples import Samples, encode_rows, plan_packs
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+def row(question: str, answer: str) -> ChatRow:
+    messages = (Message(role="user", content=question), Message(role="assistant", content=answer))
+    return ChatRow(conversation=Conversation(messages=messages), origin=Origin(Path("rows.jsonl"), 1))
+
+
+ROWS = [row("What is this?", "This is an example"), row("Hello " * 40, "Hello"), row("Who?", "Paris")]
+
+
+def encode(model_folder: Path, **options: object) -> Samples:
+    template = Template.from_folder(model_folder, TemplateArgs(**options))  # type: ignore[arg-type]  # options of a test
+    return encode_rows(ROWS, template, Sft(), name="training", show_progress=False)
+
+
+def test_long_samples_are_left_out_and_counted(model_folder: Path) -> None:
+    samples = encode(model_folder, max_length=40)
+    assert (samples.num_rows, len(samples.encoded), samples.num_left_out, samples.num_cut) == (3, 2, 1, 0)
+    assert samples.longest > 40
+
+
+def test_long_samples_are_cut_where_that_is_asked_for(model_folder: Path) -> None:
+    samples = encode(model_folder, max_length=40, truncation_strategy="left")
+    assert (len(samples.encoded), samples.num_left_out, samples.num_cut) == (3, 0, 1)
+    assert max(map(len, samples.encoded)) == 40
+
+
+def test_nothing_left_to_train_is_an_error(model_folder: Path) -> None:
+    with pytest.raises(NothingToTrain, match="none of the 3 training rows is left"):
+        encode(model_folder, max_length=3)
+
+
+def test_a_pack_shorter_than_a_sample_is_an_error(model_folder: Path) -> None:
+    with pytest.raises(InvalidTrainArgs, match="raise --packing_length"):
+        plan_packs(encode(model_folder), packing_length=20)
+
+
+def test_a_plan_shows_the_trained_tokens_and_every_count(model_folder: Path) -> None:
+    samples = encode(model_folder, max_length=40)
+    model = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 1, bias=False))
+    model[0].requires_grad_(False)
+    plan = Plan(
+        training=samples,
+        validation=None,
+        num_skipped_rows=2,
+        num_packs=1,
+        num_steps=7,
+        global_batch=4,
+        memory=estimate_memory(model, tokens=5, trained_tokens=2, checkpointing=False),
+    )
+    text = "\n".join(describe_plan(plan, Template.from_folder(model_folder), model))
+    assert "«This is an example<|im_end|>»" in text
+    tokens, trained = samples.num_tokens, samples.num_trained
+    assert f"3 rows, 2 samples, {tokens} tokens, {trained} of them trained, 1 samples left out" in text
+    assert "2 left out (--on_bad_row skip)" in text
+    assert "10 of 110 train (9.09%)" in text
+    assert "packed into 1 batch rows" in text and "7 of 4 batch rows each" in text
+    assert "activations unknown" in text
+
+
+def test_memory_is_counted_by_hand() -> None:
+    config = LlamaConfig(
+        vocab_size=100,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config).requires_grad_(False)
+    model.model.norm.requires_grad_(True)
+    estimate = estimate_memory(model, tokens=10, trained_tokens=4, checkpointing=False)
+    weights = sum(each.numel() for each in model.parameters())
+    assert estimate.weights_mib == pytest.approx(weights * 4 / MIB)
+    assert estimate.gradients_mib == pytest.approx(8 * 4 / MIB)
+    assert estimate.optimizer_mib == pytest.approx(8 * 8 / MIB)
+    # 3 layers of 10 tokens with 10 * 8 + 4 * 16 floats, and twice the logits of 4 tokens.
+    assert estimate.activations_mib == pytest.approx((3 * 10 * 144 + 2 * 4 * 100) * 4 / MIB)
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    before = read_peak_mib()
+    held = np.ones(int(before + 200) * MIB // 8)
+    assert read_peak_mib() > before + 100
+    assert held[0] == 1
