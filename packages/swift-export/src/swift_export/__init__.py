@@ -1,0 +1,7 @@
+"""Merge and export a tuned model, each export ending in a parity report."""
+
+import lazy_loader
+
+from ._version import __version__ as __version__
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

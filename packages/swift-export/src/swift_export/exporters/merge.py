@@ -1,0 +1,54 @@
+"""Merge: fold the adapters into the weights and write a whole model that any loader of transformers' folders takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from swift_tuners import Swift, load_model
+from swift_tuners.checkpoint import SwiftConfig
+from swift_tuners.checkpoint_folder import attach_adapters
+from swift_tuners.models.folder import copy_tokenizer
+from transformers import PreTrainedModel
+
+from ..errors import ParityLost
+from ..exporter import Exporter, ExportSource, ParityReport
+from ..parity import all_logps, compare, continue_greedily, parity_prompts
+
+# Largest mean divergence, in nats, that rounding may cause: measured 1e-9 in float32 and 1e-4 in bfloat16 on a model of
+# 135 million parameters, where a wrongly merged adapter gives more than 0.1.
+MEAN_DIVERGENCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+
+
+class Merge(Exporter):
+    """Folds adapters into the weights."""
+
+    def export(self, source: ExportSource, folder: Path) -> ParityReport:
+        """Merge, save, load what was saved, and compare."""
+        loaded = load_model(source.model)
+        adapters = {f"adapter_{index}": path for index, path in enumerate(source.adapters)}
+        model, _ = attach_adapters(loaded.model, adapters)
+        model.eval()
+        rows = continue_greedily(model, parity_prompts(source.template))
+        trained = all_logps(model, rows)
+        dtype = loaded.model.dtype
+        merged = Swift.merge(model)
+        assert isinstance(merged, PreTrainedModel), "load_model returns one"
+        merged.save_pretrained(folder)
+        copy_tokenizer(loaded.folder, folder)
+        SwiftConfig(
+            base_model=loaded.name,
+            base_revision=loaded.revision,
+            base_use_hf=source.model.use_hf,
+            template=source.template.args.template,
+            system=source.template.args.system,
+        ).write(folder)
+        reloaded = load_model(replace(source.model, model=str(folder))).model
+        report = compare(trained, all_logps(reloaded.eval(), rows))
+        if report.mean_divergence > MEAN_DIVERGENCE[dtype]:
+            raise ParityLost(
+                f"the merged model in {str(folder)!r} does not answer as the adapter did: {report}; "
+                "it was kept for inspection"
+            )
+        return report
