@@ -1,0 +1,244 @@
+"""A host model with its tuners: it answers as the host does, with the active tuners' effect.
+
+The host is changed in place and keeps its class; this wrapper adds the tuners' methods and passes everything else on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import MethodType
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from .checkpoint import DEFAULT_TUNER, SwiftConfig, TunerEntry, package_versions
+from .errors import DuplicateName, UnknownName, UnsupportedConfig
+from .registry import nearest
+from .tuner import AnyTuner, ParamGroup
+
+
+class ParameterCount(NamedTuple):
+    """How many numbers a model holds, and how many of them train."""
+
+    trainable: int
+    total: int
+
+
+class SwiftModel(nn.Module):
+    """A host and its tuners.
+
+    Made by `Swift.prepare_model` and `Swift.from_pretrained`. While it lives, the host's own parameters are frozen, but
+    for those that a tuner trains; `unload` and `merge_and_unload` give the host back.
+
+    Args:
+        host: any torch module.
+    """
+
+    host: nn.Module
+
+    def __init__(self, host: nn.Module) -> None:
+        super().__init__()
+        self.host = host
+        self.training = host.training
+        self._tuners: dict[str, AnyTuner] = {}
+        self._host_flags = [(parameter, parameter.requires_grad) for parameter in host.parameters()]
+        # Trainers read the names of the arguments to know which columns a model takes.
+        self.forward = MethodType(_forward_with_signature_of(host), self)  # type: ignore[method-assign]  # as said
+        self._refresh_gradients()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever the host takes and returns
+        """Run the host with its active tuners; arguments and result are the host's."""
+        return self.host(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the host has
+        """Return what the host has under this name: config, device, generate, gradient_checkpointing_enable, ..."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            host = self.__dict__.get("_modules", {}).get("host")
+            # Protocols of Python, such as copying, are about this object and not about the host.
+            if host is None or name.startswith("__"):
+                raise
+            return getattr(host, name)
+
+    @property
+    def tuners(self) -> dict[str, AnyTuner]:
+        """The tuners by name, in the order in which they were attached."""
+        return dict(self._tuners)
+
+    @property
+    def active_tuners(self) -> list[str]:
+        """The names of the tuners that are switched on."""
+        return [name for name, tuner in self._tuners.items() if tuner.active]
+
+    def attach(self, tuner: AnyTuner) -> None:
+        """Attach a tuner to the host, active; on an error the model is as it was.
+
+        Raises:
+            DuplicateName: there is a tuner of this name.
+            UnsupportedConfig: the tuner belongs below one that is attached already, or does not fit the host.
+            TargetNotFound: a target names no module.
+        """
+        if tuner.name in self._tuners:
+            raise DuplicateName(
+                f"the model has a tuner {tuner.name!r} already; choose another name, or detach that one first"
+            )
+        for other in self._tuners.values():
+            if other.phase > tuner.phase:
+                raise UnsupportedConfig(
+                    f"tuner {tuner.name!r} ({tuner.kind}) must be attached before {other.name!r} ({other.kind}); "
+                    "give both to one call of Swift.prepare_model, which orders them"
+                )
+        try:
+            tuner.attach(self.host)
+            self._tuners[tuner.name] = tuner
+        finally:
+            self._refresh_gradients()
+
+    def detach(self, name: str) -> None:
+        """Take one tuner off. Raises UnknownName."""
+        self._tuner(name).detach()
+        del self._tuners[name]
+        self._refresh_gradients()
+
+    def activate(self, *names: str) -> None:
+        """Switch tuners on, besides those that are on. Raises UnknownName; then nothing has changed."""
+        self.set_active_tuners({*self.active_tuners, *map(self._known, names)})
+
+    def deactivate(self, *names: str) -> None:
+        """Switch tuners off; without names, all of them: then the host answers bit for bit as without tuners."""
+        off = {self._known(name) for name in names} if names else set(self._tuners)
+        self.set_active_tuners(name for name in self.active_tuners if name not in off)
+
+    def set_active_tuners(self, names: str | Iterable[str]) -> None:
+        """Switch exactly these tuners on; on an error nothing has changed.
+
+        Raises:
+            UnknownName: a tuner of such a name is not attached.
+            UnsupportedConfig: two of them exclude each other.
+        """
+        wanted = {self._known(name) for name in ([names] if isinstance(names, str) else names)}
+        before = set(self.active_tuners)
+        try:
+            self._switch(wanted)
+        except BaseException:
+            self._switch(before)
+            raise
+        finally:
+            self._refresh_gradients()
+
+    def set_trainable(self, name: str, trainable: bool) -> None:
+        """Let a tuner train, or only answer. Raises UnknownName."""
+        self._tuner(name).trainable = trainable
+        self._refresh_gradients()
+
+    def param_groups(self, learning_rate: float) -> list[ParamGroup]:
+        """Return what trains, with the learning rates that the tuners want, given the run's."""
+        trained = [tuner for tuner in self._tuners.values() if tuner.trainable and tuner.active]
+        return [group for tuner in trained for group in tuner.param_groups(learning_rate)]
+
+    def on_step(self, step: int) -> None:
+        """Tell the tuners that optimizer step number `step`, counted from 1, is done."""
+        for tuner in self._tuners.values():
+            tuner.on_step(step)
+
+    def trainable_state_dict(self) -> dict[str, Tensor]:
+        """Return the parameters that require gradients, by their names in the host, without copying."""
+        return {name: each.detach() for name, each in self.host.named_parameters() if each.requires_grad}
+
+    def count_parameters(self) -> ParameterCount:
+        """Count the parameters that train, and all of them, tuners included."""
+        parameters = list(self.host.parameters())
+        trainable = sum(each.numel() for each in parameters if each.requires_grad)
+        return ParameterCount(trainable, sum(each.numel() for each in parameters))
+
+    def print_trainable_parameters(self) -> None:
+        """Print how much of the model trains."""
+        trainable, total = self.count_parameters()
+        print(f"{trainable:,} of {total:,} parameters train ({trainable / max(total, 1):.2%})")
+
+    def save_pretrained(self, folder: str | Path, *, swift_config: SwiftConfig | None = None) -> SwiftConfig:
+        """Write every tuner, and swift.json.
+
+        The tuner 'default' goes into the folder itself, the others into sub-folders of their names, as PEFT does it.
+
+        Args:
+            folder: made if it is missing.
+            swift_config: what the model cannot know, such as its template; its tuners and packages are filled in here.
+
+        Returns:
+            What was written to swift.json.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = []
+        for name, tuner in self._tuners.items():
+            place = "." if name == DEFAULT_TUNER else name
+            tuner.save(folder / place)
+            entries.append(TunerEntry(name=name, kind=tuner.kind, folder=place))
+        known = swift_config or SwiftConfig(base_model=getattr(self.host, "name_or_path", None) or None)
+        config = replace(known, tuners=entries, packages={**package_versions(), **known.packages})
+        config.write(folder)
+        return config
+
+    def merge_and_unload(self) -> nn.Module:
+        """Fold the active tuners into the host's weights, take the others off, and return the host.
+
+        Raises:
+            CannotMerge: a tuner cannot be folded in; nothing has changed.
+        """
+        active = [self._tuners[name] for name in self.active_tuners]
+        for tuner in active:
+            tuner.check_merge()
+        for name in [name for name, tuner in self._tuners.items() if not tuner.active]:
+            self.detach(name)
+        for tuner in active:
+            tuner.merge()
+            del self._tuners[tuner.name]
+        return self.unload()
+
+    def unload(self) -> nn.Module:
+        """Take every tuner off and return the host, as it was before."""
+        for name in reversed(list(self._tuners)):
+            self.detach(name)
+        for parameter, flag in self._host_flags:
+            parameter.requires_grad_(flag)
+        return self.host
+
+    def _known(self, name: str) -> str:
+        return self._tuner(name).name
+
+    def _tuner(self, name: str) -> AnyTuner:
+        if name not in self._tuners:
+            raise UnknownName(f"tuner {name!r} is not attached; {nearest(name, self._tuners)}")
+        return self._tuners[name]
+
+    def _switch(self, wanted: set[str]) -> None:
+        # Off before on, so that two which exclude each other can be exchanged.
+        for active in (False, True):
+            for name, tuner in self._tuners.items():
+                if (name in wanted) is active:
+                    tuner.activate(active)
+
+    def _refresh_gradients(self) -> None:
+        """Let exactly the parameters of trainable, active tuners require gradients."""
+        for parameter in self.host.parameters():
+            parameter.requires_grad_(False)
+        for tuner in self._tuners.values():
+            for parameter in tuner.parameters().values():
+                parameter.requires_grad_(tuner.trainable and tuner.active)
+
+
+def _forward_with_signature_of(host: nn.Module) -> Callable[..., Any]:
+    # Bound to the model rather than closing over it, so that a deep copy gets a forward of its own.
+    def forward(self: SwiftModel, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever the host takes and returns
+        return self.host(*args, **kwargs)
+
+    signature = inspect.signature(host.forward)
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    rest = [each for each in signature.parameters.values() if each.name != "self"]
+    forward.__signature__ = signature.replace(parameters=[first, *rest])  # type: ignore[attr-defined]  # read by inspect
+    return forward

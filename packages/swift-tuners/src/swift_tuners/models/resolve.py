@@ -1,0 +1,103 @@
+"""From the name that a user gives to a complete local folder; for a plain folder nothing heavy is imported.
+
+A name is looked up in this order: a folder, a .gguf file, an embedded model, a hub id.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..args import ModelArgs
+from ..errors import InvalidModel, MissingDependency, ModelNotFound
+from .cache import folder_for, hash_file
+from .embedded import find_embedded, is_embedded, suggest_embedded
+from .folder import check_model_folder
+
+logger = logging.getLogger(__name__)
+
+# Raise it when `gguf` writes something else than before, so that folders of earlier versions are not taken for it.
+UNPACKER = "1"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model on this machine."""
+
+    folder: Path
+    """Holds config.json, safetensors weights and, where the model has one, its tokenizer."""
+    name: str
+    """What finds the model again: hub id, embedded name, or absolute path."""
+    revision: str | None = None
+    """Exact revision of a hub id."""
+
+
+def resolve_model(args: ModelArgs) -> ResolvedModel:
+    """Find a model, and unpack or download it where that is needed; both happen once.
+
+    Raises:
+        ModelNotFound: nothing of this name is there, or the hub cannot be reached.
+        InvalidModel: the folder or file is incomplete or damaged.
+        MissingDependency: an optional package is needed for it.
+    """
+    path = Path(args.model).expanduser()
+    if path.is_dir():
+        return ResolvedModel(check_model_folder(path.resolve()), str(path.resolve()))
+    if path.is_file():
+        return _resolve_file(path.resolve(), str(path.resolve()))
+    if is_embedded(args.model):
+        return _resolve_file(find_embedded(args.model), args.model.lower().replace("_", "-"))
+    if path.suffix == ".gguf":
+        raise ModelNotFound(f"model file {args.model!r} does not exist; check the path")
+    hint = suggest_embedded(args.model)
+    if hint:
+        raise ModelNotFound(f"model {args.model!r} is no folder, no .gguf file and no embedded model; {hint}")
+    if not _HUB_ID.fullmatch(args.model):
+        raise ModelNotFound(
+            f"model {args.model!r} is no folder, no .gguf file and no embedded model, and does not look like a hub id, "
+            "which is OWNER/NAME; check the spelling"
+        )
+    return _resolve_hub_id(args)
+
+
+def _resolve_file(path: Path, name: str) -> ResolvedModel:
+    """Unpack a GGUF file into the cache, once for its contents."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        raise InvalidModel(
+            f"model file {str(path)!r} begins with {magic!r}; expected a GGUF file, or give the model's folder"
+        )
+    return ResolvedModel(folder_for(f"{path.stem}-{hash_file(path, salt=UNPACKER)}", partial(_unpack, path)), name)
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        from .gguf import convert_gguf
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"{error.name} is needed to unpack a GGUF file; pip install 'swift-tuners[gguf]'"
+        ) from error
+    logger.info("unpacking %s, once; about 20 s for each 100 MB", path.name)
+    convert_gguf(path, folder)
+
+
+def _resolve_hub_id(args: ModelArgs) -> ResolvedModel:
+    fetch: Callable[[str, str | None], tuple[Path, str | None]]
+    if args.use_hf:
+        from .huggingface import fetch
+    else:
+        try:
+            from .modelscope import fetch
+        except ModuleNotFoundError as error:
+            raise MissingDependency(
+                f"{error.name} is needed to take {args.model!r} from ModelScope; "
+                "pip install 'swift-tuners[modelscope]', or take it from Hugging Face with --use_hf true"
+            ) from error
+    folder, revision = fetch(args.model, args.model_revision)
+    return ResolvedModel(check_model_folder(folder), args.model, revision)

@@ -1,0 +1,79 @@
+"""From a folder that a user points at to what is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from swift_tuners import ModelArgs, Swift, SwiftConfig
+from swift_tuners.checkpoint_folder import attach_adapters, choose_base, find_checkpoint, read_record
+from swift_tuners.errors import InvalidCheckpoint
+from torch import nn
+
+
+def toy() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def save_tuned(folder: Path, *, seed: int, names: tuple[str, ...] = ("default",)) -> torch.Tensor:
+    """Save a tuned toy model, and return what it answers."""
+    torch.manual_seed(seed)
+    config = LoraConfig(r=2, target_modules=["0", "2"], init_lora_weights=False)
+    model = Swift.prepare_model(toy(), dict.fromkeys(names, config))
+    Swift.save(model, folder)
+    answer: torch.Tensor = model(torch.ones(1, 4))
+    return answer.detach()
+
+
+def test_the_newest_complete_checkpoint_of_a_run_is_found(tmp_path: Path) -> None:
+    for step in (9, 10):
+        save_tuned(tmp_path / f"checkpoint-{step}", seed=step)
+    (tmp_path / "checkpoint-11").mkdir()
+    assert find_checkpoint(tmp_path).name == "checkpoint-10"
+    assert find_checkpoint(tmp_path / "checkpoint-9").name == "checkpoint-9"
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "neither a checkpoint nor a run"), ("gone", "not a folder")])
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(InvalidCheckpoint, match=message):
+        find_checkpoint(tmp_path / name)
+
+
+def test_an_adapter_of_pefts_names_its_base(tmp_path: Path) -> None:
+    model = get_peft_model(toy(), LoraConfig(r=2, target_modules=["0"], base_model_name_or_path="org/base"))
+    model.peft_config["default"].base_model_name_or_path = "org/base"
+    model.save_pretrained(str(tmp_path))
+    record = read_record(tmp_path)
+    assert (record.base_model, record.base_use_hf, len(record.tuners)) == ("org/base", True, 1)
+    assert choose_base(ModelArgs(), record).model == "org/base"
+
+
+def test_the_users_model_wins_then_the_recorded_folder_then_the_name(tmp_path: Path) -> None:
+    record = SwiftConfig(base_model="org/base", base_revision="abc", base_folder=str(tmp_path))
+    assert choose_base(ModelArgs(model="mine"), record).model == "mine"
+    assert choose_base(ModelArgs(), record).model == str(tmp_path)
+    moved = SwiftConfig(
+        base_model="org/base", base_revision="abc", base_folder=str(tmp_path / "gone"), base_use_hf=True
+    )
+    chosen = choose_base(ModelArgs(), moved)
+    assert (chosen.model, chosen.model_revision, chosen.use_hf) == ("org/base", "abc", True)
+    with pytest.raises(InvalidCheckpoint, match="name it with --model"):
+        choose_base(ModelArgs(), SwiftConfig())
+
+
+def test_several_checkpoints_are_attached_under_their_names(tmp_path: Path) -> None:
+    first = save_tuned(tmp_path / "a", seed=1)
+    both = save_tuned(tmp_path / "b", seed=2, names=("default", "more"))
+    model, names = attach_adapters(toy(), {"one": tmp_path / "a", "two": tmp_path / "b"})
+    assert names == {"one": ["one"], "two": ["two-default", "two-more"]}
+    assert not model.active_tuners
+    model.set_active_tuners(names["one"])
+    assert torch.equal(model(torch.ones(1, 4)), first)
+    model.set_active_tuners(names["two"])
+    # The two tuners' updates are added in another order than when they were saved.
+    torch.testing.assert_close(model(torch.ones(1, 4)), both)
+    model.set_active_tuners([])
+    assert torch.equal(model(torch.ones(1, 4)), toy()(torch.ones(1, 4)))
