@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from swift_data.args import DataArgs
 from swift_data.errors import BadRow, EmptyDataset, Reason, UnreadableDataset
 from swift_data.rows import load_rows

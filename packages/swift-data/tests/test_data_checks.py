@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-
 from swift_data.column_format import ColumnFormat, Layout
 from swift_data.columns.alpaca import Alpaca
 from swift_data.columns.messages import Messages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from swift_data.chat_row import to_row
 from swift_data.errors import BadRow
 from swift_data.source import Origin

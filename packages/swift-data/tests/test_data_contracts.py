@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
 import swift_data
 import swift_data.errors
 from swift_data.column_format import COLUMN_FORMATS

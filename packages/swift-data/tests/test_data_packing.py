@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from swift_data.errors import InvalidArgument, SampleTooLong
 from swift_data.packing import Batch, collate, collate_padded, pack
 from swift_templates.encoded import Encoded

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-
 from swift_data.errors import InvalidArgument, MissingColumn
 from swift_data.reward import load_reward
 

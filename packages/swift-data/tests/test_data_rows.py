@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from swift_data.args import DataArgs
 from swift_data.errors import DatasetNotFound, InvalidArgument, InvalidSpec, UnreadableDataset, UnsupportedDataset
 from swift_data.rows import ChatRow, load_rows, order, split_rows

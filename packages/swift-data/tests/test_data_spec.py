@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from swift_data.errors import InvalidSpec
 from swift_data.spec import DatasetSpec, Hub, parse_spec
 

@@ -71,7 +71,7 @@ class ColumnFormat(ABC):
 COLUMN_FORMATS = Registry(
     kind="column format",
     package="swift_data.columns",
-    base=ColumnFormat,  # type: ignore[type-abstract]
+    base=ColumnFormat,
 )
 
 

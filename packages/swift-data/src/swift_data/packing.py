@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
 from swift_templates.encoded import IGNORED, Encoded
 
 from .errors import InvalidArgument, SampleTooLong

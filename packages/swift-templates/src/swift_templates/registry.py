@@ -144,7 +144,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 @functools.cache
 def _installed_entry_points(path: tuple[str, ...]) -> metadata.EntryPoints:
     # Reading them takes 20 ms where a hundred distributions are installed.
-    return metadata.entry_points()
+    return metadata.entry_points()  # type: ignore[return-value]  # the type of Python 3.11; it selects alike
 
 
 def _extras(distribution: str) -> list[str]:
