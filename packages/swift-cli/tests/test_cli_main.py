@@ -206,3 +206,9 @@ def test_the_error_roots_are_those_of_every_package() -> None:
     names = ["SwiftCliError", "SwiftDataError", "SwiftExportError", "SwiftInferError"]
     names += ["SwiftTemplatesError", "SwiftTrainError", "SwiftTunersError"]
     assert [root.__name__ for root in find_error_roots()] == names
+
+
+def test_an_unknown_log_level_is_a_mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    assert main(["sft", "--dataset", "missing.jsonl"]) == 2
+    assert "LOG_LEVEL is 'LOUD'; expected one of CRITICAL" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 def row(question: str, answer: str) -> ChatRow:
     messages = (Message(role="user", content=question), Message(role="assistant", content=answer))
-    return ChatRow(conversation=Conversation(messages=messages), origin=Origin(Path("rows.jsonl"), 1))
+    return ChatRow(conversation=Conversation(messages=messages), origin=Origin("rows.jsonl", 1))
 
 
 ROWS = [row("What is this?", "This is an example"), row("Hello " * 40, "Hello"), row("Who?", "Paris")]

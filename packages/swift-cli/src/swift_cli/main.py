@@ -6,6 +6,7 @@ Anything else is a bug of ours and shows its traceback.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import textwrap
@@ -89,7 +90,25 @@ def run_command(command: Command[Any], name: str, words: Sequence[str]) -> int:
 
         print(dump_yaml(line.args, command=name), end="")
         return 0
+    show_log()
     return command.run(Invocation(command=name, words=words, args=line.args))
+
+
+def show_log() -> None:
+    """Let our packages' notices appear on standard error: at INFO, or the level that LOG_LEVEL names.
+
+    Raises:
+        InvalidCommandLine: there is no such level.
+    """
+    level = os.environ.get("LOG_LEVEL", "INFO").upper()
+    if level not in logging.getLevelNamesMapping():
+        known = ", ".join(logging.getLevelNamesMapping())
+        raise InvalidCommandLine(f"the environment's LOG_LEVEL is {level!r}; expected one of {known}")
+    # Of several processes the first speaks for all.
+    chosen = level if os.environ.get("RANK", "0") == "0" else "ERROR"
+    logging.basicConfig(format="%(message)s")
+    for package in ("cli", "data", "export", "infer", "templates", "train", "tuners"):
+        logging.getLogger(f"swift_{package}").setLevel(chosen)
 
 
 def describe_commands() -> str:

@@ -28,7 +28,8 @@ class Merge(Exporter):
         """Merge, save, load what was saved, and compare."""
         loaded = load_model(source.model)
         adapters = {f"adapter_{index}": path for index, path in enumerate(source.adapters)}
-        model, _ = attach_adapters(loaded.model, adapters)
+        model, names = attach_adapters(loaded.model, adapters)
+        model.set_active_tuners(each for tuners in names.values() for each in tuners)
         model.eval()
         rows = continue_greedily(model, parity_prompts(source.template))
         trained = all_logps(model, rows)

@@ -29,7 +29,6 @@ class TorchEngine(Engine):
         self.template = template
         self.max_batch_size = max_batch_size
         self.model, self._tuners = attach_adapters(load_model(served.model).model, served.adapters)
-        self.model.deactivate()
         self.model.eval()
         self._active: str | None = None
 
