@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from swift_templates.testing import write_tiny_folder
+
+# Tests never ask a hub; a name that is not in a local cache fails at once.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
