@@ -66,7 +66,7 @@ def train_command(folder: Path) -> list[str]:
         "--lora_rank": "16",
         "--lora_dropout": "0",
         "--learning_rate": "2e-3",
-        "--num_train_epochs": "2",
+        "--num_train_epochs": "3",
         "--per_device_train_batch_size": "8",
         "--per_device_eval_batch_size": "8",
         "--gradient_accumulation_steps": "1",

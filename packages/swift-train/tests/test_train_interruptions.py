@@ -36,8 +36,8 @@ if int(most_bytes):
     threading.Thread(target=fill_disk, daemon=True).start()
 args = SftArgs()
 args.model.model, args.data.dataset = model, [rows]
-args.train = TrainArgs(output_dir=output, add_version=False, max_steps=100_000, save_steps=2,
-gradient_accumulation_steps=2) run_sft(args)
+args.train = TrainArgs(output_dir=output, add_version=False, max_steps=100_000, save_steps=2)
+run_sft(args)
 """
 
 

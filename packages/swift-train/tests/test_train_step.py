@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from swift_data.packing import collate, collate_padded
 from swift_templates import Encoded
 from swift_train import SftArgs, measure_leak, run_sft
@@ -73,6 +74,16 @@ def test_packed_samples_train_as_single_ones_do(model_folder: Path, rows_file: P
     packed = arguments(model_folder, rows_file, tmp_path / "packed", gradient_accumulation_steps=10, num_train_epochs=4)
     packed.data = replace(packed.data, packing=True, packing_length=128)
     assert losses(run_sft(packed).folder) == pytest.approx(losses(run_sft(single).folder), rel=1e-5)
+
+
+def test_bfloat16_trains_adapters_in_float32(model_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    args = arguments(model_folder, rows_file, tmp_path / "out", gradient_accumulation_steps=2, num_train_epochs=3)
+    args.model.torch_dtype = "bfloat16"
+    result = run_sft(args)
+    curve = losses(result.folder)
+    assert curve[-1] < curve[0] * 0.9
+    saved = load_file(result.checkpoint / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
 
 
 def sample(ids: list[int], weights: list[float]) -> Encoded:
