@@ -72,6 +72,7 @@ def train_command(folder: Path) -> list[str]:
         "--gradient_accumulation_steps": "1",
         "--gradient_checkpointing": "false",
         "--eval_on_start": "true",
+        "--eval_steps": "28",
         "--output_dir": str(folder),
         "--add_version": "false",
     }
