@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from swift_train.args import TrainArgs
-from swift_train.checkpoints import check_checkpoint, find_checkpoints, remove_incomplete, write_manifest
+from swift_train.checkpoints import check_checkpoint, find_checkpoints, remove_incomplete, remove_old, write_manifest
 from swift_train.errors import BrokenCheckpoint, OutputFolderTaken
 from swift_train.output_folder import choose_folder
 
@@ -27,13 +27,25 @@ def test_complete_checkpoints_are_found_in_order_of_their_steps(tmp_path: Path) 
     assert [folder.name for folder in find_checkpoints(tmp_path)] == ["checkpoint-9", "checkpoint-20", "checkpoint-100"]
 
 
-def test_only_incomplete_checkpoints_are_removed(tmp_path: Path) -> None:
-    kept = make_checkpoint(tmp_path, 1)
-    broken = make_checkpoint(tmp_path, 2, complete=False)
-    other = tmp_path / "notes"
-    other.mkdir()
-    assert remove_incomplete(tmp_path) == [broken]
-    assert kept.exists() and other.exists() and not broken.exists()
+def test_only_the_interrupted_checkpoint_is_removed(tmp_path: Path) -> None:
+    whole, broken = make_checkpoint(tmp_path, 1), make_checkpoint(tmp_path, 2, complete=False)
+    # Another tool's checkpoint, and folders whose names only look like one.
+    others = [make_checkpoint(tmp_path, 3, complete=False), tmp_path / "2024", tmp_path / "checkpoint-²"]
+    for folder in others[1:]:
+        folder.mkdir()
+    for step in (1, 2):
+        remove_incomplete(tmp_path, step=step)
+    assert whole.exists() and not broken.exists() and all(folder.exists() for folder in others)
+    assert find_checkpoints(tmp_path) == [whole]
+
+
+def test_the_newest_complete_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in (9, 10, 100):
+        make_checkpoint(tmp_path, step)
+    unfinished = make_checkpoint(tmp_path, 50, complete=False)
+    remove_old(tmp_path, keep=2)
+    assert [folder.name for folder in find_checkpoints(tmp_path)] == ["checkpoint-10", "checkpoint-100"]
+    assert unfinished.exists()
 
 
 def test_a_shortened_file_is_noticed_and_whole_checkpoints_are_offered(tmp_path: Path) -> None:

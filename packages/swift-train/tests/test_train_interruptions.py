@@ -67,14 +67,28 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(model_folder: Path, rows
         args.train = TrainArgs(output_dir=str(output), add_version=False, **options)  # type: ignore[arg-type]  # options of a test
         return run_sft(args).folder
 
-    whole = losses(run(tmp_path / "whole"))
+    whole = losses(run(tmp_path / "whole", save_total_limit=1))
+    assert [each.name for each in find_checkpoints(tmp_path / "whole")] == ["checkpoint-15"]
     # Step 7 lies inside the second of three epochs of five steps.
     stopped = run(tmp_path / "stopped")
-    (stopped / "logging.jsonl").unlink()
     resumed = run(tmp_path / "unused", resume_from_checkpoint=str(stopped / "checkpoint-7"))
     assert resumed == stopped.resolve()
-    # Equal to the bit: weights, optimizer, schedule, order and dropout all went on.
-    assert losses(resumed) == {step: loss for step, loss in whole.items() if step > 7}
+    # Equal to the bit: weights, optimizer, schedule, order and dropout all went on; and no step is logged twice.
+    assert losses(resumed) == whole
+    assert len((resumed / "logging.jsonl").read_text(encoding="utf-8").splitlines()) == len(whole) + 1
+
+
+def test_a_resumed_run_reports_its_own_last_checkpoint(model_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    args = SftArgs()
+    args.model.model, args.data.dataset = str(model_folder), [str(rows_file)]
+    args.train = TrainArgs(output_dir=str(tmp_path / "run"), add_version=False, max_steps=6, save_steps=2)
+    records: list[Path] = []
+    run_sft(args, on_output_dir=records.append)
+    args.train.resume_from_checkpoint, args.train.max_steps = str(tmp_path / "run" / "checkpoint-2"), 4
+    assert run_sft(args, on_output_dir=records.append).checkpoint.name == "checkpoint-4"
+    check_checkpoint(tmp_path / "run" / "checkpoint-4")
+    # The first run's record stays.
+    assert [each.name for each in records] == ["run", "resumed-at-checkpoint-2"]
 
 
 def test_ctrl_c_leaves_the_last_checkpoint_usable(model_folder: Path, rows_file: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,24 @@ def test_long_samples_are_cut_where_that_is_asked_for(model_folder: Path) -> Non
 def test_nothing_left_to_train_is_an_error(model_folder: Path) -> None:
     with pytest.raises(NothingToTrain, match="none of the 3 training rows is left"):
         encode(model_folder, max_length=3)
+
+
+def test_rows_that_train_nothing_are_counted_and_named(model_folder: Path) -> None:
+    untrained = replace(
+        ROWS[0],
+        conversation=Conversation(
+            messages=tuple(
+                replace(each, loss=False) if each.role == "assistant" else each
+                for each in ROWS[0].conversation.messages
+            )
+        ),
+    )
+    encode_these = partial(
+        encode_rows, template=Template.from_folder(model_folder), algorithm=Sft(), name="training", show_progress=False
+    )
+    assert encode_these([untrained, ROWS[2]]).num_untrained == 1
+    with pytest.raises(NothingToTrain, match="look at the rows' 'loss' fields"):
+        encode_these([untrained])
 
 
 def test_a_pack_shorter_than_a_sample_is_an_error(model_folder: Path) -> None:

@@ -18,8 +18,11 @@ from swift_train.algorithms.sft import Sft
 from swift_train.args import TrainArgs
 from swift_train.batches import PackDataset
 from swift_train.errors import TrainingDiverged
-from swift_train.run import build_training_arguments
 from swift_train.trainer import Trainer, TrainerSettings
+from swift_train.training_arguments import build_training_arguments
+from swift_tuners import Swift
+from swift_tuners.peft_tuner import PeftTuner
+from swift_tuners.tuner import ParamGroup
 from swift_tuners.tuners.lora import LoraArgs
 from transformers import LlamaForCausalLM, MambaConfig, MambaForCausalLM
 
@@ -155,3 +158,34 @@ def test_a_loss_that_is_not_finite_stops_the_run(model_folder: Path, rows_file: 
     args = arguments(model_folder, rows_file, tmp_path / "out", learning_rate=1e30, num_train_epochs=20)
     with pytest.raises(TrainingDiverged, match="lower --learning_rate"):
         run_sft(args)
+
+
+class FasterB(PeftTuner):
+    """LoRA+: the second factor learns four times as fast."""
+
+    def param_groups(self, learning_rate: float) -> list[ParamGroup]:
+        """Return two groups with rates of their own."""
+        named = self.parameters()
+        return [
+            {"params": [each for name, each in named.items() if ("lora_B" in name) is faster], "lr": rate}
+            for faster, rate in ((False, learning_rate), (True, 4 * learning_rate))
+        ]
+
+
+class FasterBConfig:
+    """Builds it, as a config of ours does."""
+
+    def build_tuner(self, name: str) -> FasterB:
+        """Return the tuner, not yet attached."""
+        return FasterB(LoraArgs().build_config(), name=name)
+
+
+def test_a_tuner_chooses_its_own_learning_rates(model_folder: Path, tmp_path: Path) -> None:
+    model = Swift.prepare_model(LlamaForCausalLM.from_pretrained(model_folder), FasterBConfig())
+    trainer = make_trainer(model_folder, tmp_path, SAMPLES)
+    trainer.host, trainer.args.learning_rate = model, 1e-3
+    groups = trainer.create_optimizer().param_groups
+    assert [(group["lr"], len(group["params"])) for group in groups] == [
+        (1e-3, 14),
+        (4e-3, 14),
+    ]  # 2 layers of 7 linears

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .errors import BrokenCheckpoint
 
 MANIFEST = "manifest.json"
 PREFIX = "checkpoint-"
+_NAME = re.compile(f"{PREFIX}[0-9]+")
 
 
 def write_manifest(folder: Path) -> None:
@@ -62,18 +64,23 @@ def find_checkpoints(run: Path) -> list[Path]:
     return sorted(whole, key=_step)
 
 
-def remove_incomplete(run: Path) -> list[Path]:
-    """Delete what interrupted saves left in a run's folder, and return what was deleted."""
-    broken = [folder for folder in _folders(run) if not (folder / MANIFEST).exists()]
-    for folder in broken:
+def remove_incomplete(run: Path, *, step: int) -> None:
+    """Delete what the interrupted save of a step left; a complete checkpoint, or one of another step, stays."""
+    folder = run / f"{PREFIX}{step}"
+    if folder.is_dir() and not (folder / MANIFEST).exists():
         shutil.rmtree(folder, ignore_errors=True)
-    return broken
+
+
+def remove_old(run: Path, *, keep: int) -> None:
+    """Delete all but the newest complete checkpoints of a run."""
+    for folder in find_checkpoints(run)[:-keep]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folders(run: Path) -> list[Path]:
     if not run.is_dir():
         return []
-    return [each for each in run.iterdir() if each.is_dir() and each.name.removeprefix(PREFIX).isdigit()]
+    return [each for each in run.iterdir() if each.is_dir() and _NAME.fullmatch(each.name)]
 
 
 def _step(folder: Path) -> int:

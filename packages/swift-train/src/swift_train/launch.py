@@ -14,14 +14,15 @@ def wants_launch() -> bool:
     return "RANK" not in os.environ and (_number("NPROC_PER_NODE", 1) > 1 or _number("NNODES", 1) > 1)
 
 
-def launch(argv: list[str]) -> int:
-    """Run `python -m swift_cli` with these arguments in every process, and return the exit code.
+def launch(module: str, argv: list[str]) -> int:
+    """Run `python -m MODULE` with these arguments in every process, and return the exit code.
 
     Reads NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT.
 
     Raises:
         InvalidTrainArgs: one of them is not a whole number.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run
 
@@ -38,13 +39,13 @@ def launch(argv: list[str]) -> int:
     # A process that fails says why itself; torchrun's own report of it would bury that.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     try:
-        run(get_args_parser().parse_args([*options, "-m", "swift_cli", *argv]))
+        run(get_args_parser().parse_args([*options, "-m", module, *argv]))
     except ChildFailedError as error:
         # The process that failed has said why.
         _, failure = error.get_first_failure()
         return int(failure.exitcode) if failure.exitcode > 0 else 1
-    except KeyboardInterrupt:
-        return 130
+    except SignalException as error:
+        return 128 + int(error.sigval)
     sys.stdout.flush()
     return 0
 

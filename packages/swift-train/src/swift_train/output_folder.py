@@ -38,8 +38,17 @@ def choose_folder(args: TrainArgs) -> Path:
     return base
 
 
-def make_folder(folder: Path, on_output_dir: Callable[[Path], None] | None) -> None:
-    """Make the run's folder and let the caller put its record there."""
+def make_folder(folder: Path, on_output_dir: Callable[[Path], None] | None, *, resumed_at: str | None = None) -> None:
+    """Make the run's folder and let the caller put its record there.
+
+    Args:
+        folder: of the run.
+        on_output_dir: writes the record into the folder that it is given.
+        resumed_at: the checkpoint that a resumed run goes on from; its record gets a sub-folder, so that the run's
+        first one stays.
+    """
+    if resumed_at is not None:
+        folder = folder / f"resumed-at-{Path(resumed_at).name}"
     folder.mkdir(parents=True, exist_ok=True)
     if on_output_dir is not None:
         on_output_dir(folder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Never
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .checkpoints import write_manifest
+from .checkpoints import remove_old, write_manifest
 
 if TYPE_CHECKING:
     from swift_tuners import SwiftModel
@@ -86,9 +86,21 @@ class TunerSteps(TrainerCallback):
 class RunLog(TrainerCallback):
     """A line of JSON for each log, and the manifest that completes each checkpoint."""
 
-    def __init__(self, trainer: Trainer, run: Path) -> None:
+    def __init__(self, trainer: Trainer, run: Path, *, save_total_limit: int | None = None) -> None:
         self.trainer = trainer
         self.run = run
+        self.save_total_limit = save_total_limit
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Forget what was logged after the step that a resumed run goes on from."""
+        log = self.run / LOG_FILE
+        if state.is_world_process_zero and log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            log.write_text(
+                "".join(line for line in lines if json.loads(line)["step"] <= state.global_step), encoding="utf-8"
+            )
 
     def on_log(
         self,
@@ -105,8 +117,13 @@ class RunLog(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Complete the checkpoint that was just written."""
+        # Every process writes its own files, and none goes on to the next checkpoint before this one is complete.
+        self.trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             write_manifest(self.run / f"checkpoint-{state.global_step}")
+            if self.save_total_limit is not None:
+                remove_old(self.run, keep=self.save_total_limit)
+        self.trainer.accelerator.wait_for_everyone()
         self.trainer.checkpoint_is_complete()
 
 

@@ -63,6 +63,8 @@ def _count(samples: Samples) -> str:
         parts.append(
             f"{samples.num_left_out:,} samples left out, longer than max_length (the longest: {samples.longest:,})"
         )
+    if samples.num_untrained:
+        parts.append(f"{samples.num_untrained:,} rows train nothing (their answers have no loss)")
     if samples.num_cut:
         parts.append(f"{samples.num_cut:,} samples cut to max_length (the longest had {samples.longest:,})")
     return ", ".join(parts)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from swift_templates.registry import Registry
 from swift_templates.template import Template
 from swift_tuners import LoadedModel, Swift, SwiftModel, load_model, resolve_model
 from swift_tuners.checkpoint import SwiftConfig
-from transformers import TrainingArguments
 
 from .algorithm import Algorithm
 from .args import SftArgs
+from .args_rules import check_args, find_options_without_effect
 from .batches import PackDataset
 from .checkpoints import find_checkpoints, remove_incomplete
 from .errors import CheckpointNotWritten, InvalidTrainArgs
@@ -30,14 +30,10 @@ from .output_folder import choose_folder, make_folder
 from .progress import ProgressBar, RunLog, TunerSteps, draw_curve
 from .report import Plan, describe_plan
 from .samples import Samples, encode_rows, plan_packs
-from .trainer import Trainer, TrainerSettings
+from .trainer import Trainer, TrainerSettings, build_trainer
+from .training_arguments import build_training_arguments
 
 ALGORITHMS: Registry[Algorithm[Any]] = Registry(kind="algorithm", package="swift_train.algorithms", base=Algorithm)
-
-GLOBAL_BATCH = 16
-"""Batch rows per optimizer step where gradient_accumulation_steps is not given."""
-
-LEARNING_RATE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +53,12 @@ class RunResult:
     eval_loss: float | None
 
 
-def run_sft(args: SftArgs, *, on_output_dir: Callable[[Path], None] | None = None) -> RunResult:
+def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[Path], None] | None = None) -> RunResult:
     """Fine-tune a model on conversations.
 
     Args:
         args: everything a user said.
+        algorithm: name of one that takes conversations.
         on_output_dir: called on one process with the run's folder, before training.
 
     Raises:
@@ -70,16 +67,19 @@ def run_sft(args: SftArgs, *, on_output_dir: Callable[[Path], None] | None = Non
         KeyboardInterrupt: after the unfinished checkpoint, if any, was removed.
     """
     check_args(args)
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=args.train.ddp_timeout))
     set_seed(args.train.seed)
     folder = _agree_on_folder(args, processes)
     say = partial(print, flush=True) if processes.is_main_process else _say_nothing
-    algorithm = ALGORITHMS.load_class("sft")()
+    for sentence in find_options_without_effect(args):
+        say(sentence)
+    objective = ALGORITHMS.load_class(algorithm)()
 
     with processes.main_process_first():
-        template = Template.from_folder(resolve_model(args.model).folder, args.template)
+        resolved = resolve_model(args.model)
+    template = Template.from_folder(resolved.folder, args.template)
     training_rows, validation_rows, num_skipped = _load_rows(args)
-    encode = partial(encode_rows, template=template, algorithm=algorithm, show_progress=processes.is_main_process)
+    encode = partial(encode_rows, template=template, algorithm=objective, show_progress=processes.is_main_process)
     training = encode(training_rows, name="training")
     validation = encode(validation_rows, name="validation") if validation_rows else None
 
@@ -88,10 +88,10 @@ def run_sft(args: SftArgs, *, on_output_dir: Callable[[Path], None] | None = Non
     pad_token_id = _choose_padding(model, args, template, say)
     packing_length = _packing_length(args, template) if args.data.packing and pad_token_id is None else None
     packs = PackDataset(training.encoded, plan_packs(training, packing_length=packing_length))
-    trainer = Trainer(
+    trainer = build_trainer(
         model,
         build_training_arguments(args, folder, num_packs=len(packs), num_processes=processes.num_processes),
-        algorithm=algorithm,
+        algorithm=objective,
         train_packs=packs,
         eval_packs=PackDataset(validation.encoded, plan_packs(validation, packing_length=None)) if validation else None,
         settings=TrainerSettings(
@@ -103,102 +103,9 @@ def run_sft(args: SftArgs, *, on_output_dir: Callable[[Path], None] | None = Non
     for line in describe_plan(_plan(trainer, training, validation, num_skipped, args), template, model):
         say(line)
     if processes.is_main_process:
-        make_folder(folder, on_output_dir)
+        make_folder(folder, on_output_dir, resumed_at=args.train.resume_from_checkpoint)
     processes.wait_for_everyone()
     return _train(trainer, folder, args, say)
-
-
-def check_args(args: SftArgs) -> None:
-    """Refuse options that cannot work, before anything is loaded.
-
-    Raises:
-        InvalidTrainArgs: the message names the option.
-    """
-    train, data = args.train, args.data
-    if not data.dataset:
-        raise InvalidTrainArgs(
-            "no --dataset is given; expected a file such as train.jsonl, or a known name such as harrowgate"
-        )
-    positive = {
-        "per_device_train_batch_size": train.per_device_train_batch_size,
-        "per_device_eval_batch_size": train.per_device_eval_batch_size,
-        "gradient_accumulation_steps": train.gradient_accumulation_steps,
-        "num_train_epochs": train.num_train_epochs,
-        "logging_steps": train.logging_steps,
-        "save_steps": train.save_steps,
-        "eval_steps": train.eval_steps,
-        "save_total_limit": train.save_total_limit,
-        "packing_length": data.packing_length,
-        "max_length": args.template.max_length,
-    }
-    for name, value in positive.items():
-        if value is not None and value <= 0:
-            raise InvalidTrainArgs(f"{name} is {value}; expected a positive number")
-    if not 0 <= data.split_dataset_ratio < 1:
-        raise InvalidTrainArgs(f"split_dataset_ratio is {data.split_dataset_ratio}; expected 0 or more, below 1")
-    if train.learning_rate is not None and not 0 < train.learning_rate < math.inf:
-        raise InvalidTrainArgs(f"learning_rate is {train.learning_rate}; expected a positive number")
-
-
-def build_training_arguments(args: SftArgs, folder: Path, *, num_packs: int, num_processes: int) -> TrainingArguments:
-    """Turn our options into transformers' own.
-
-    Args:
-        args: everything a user said.
-        folder: of the run.
-        num_packs: batch rows of one epoch.
-        num_processes: that share a global batch.
-
-    Raises:
-        InvalidTrainArgs: transformers refuses a value.
-    """
-    train = args.train
-    accumulation = train.gradient_accumulation_steps or max(
-        1, round(GLOBAL_BATCH / (train.per_device_train_batch_size * num_processes))
-    )
-    steps_per_epoch = math.ceil(num_packs / (train.per_device_train_batch_size * accumulation * num_processes))
-    num_steps = train.max_steps if train.max_steps > 0 else math.ceil(train.num_train_epochs * steps_per_epoch)
-    eval_steps = train.eval_steps or train.save_steps
-    has_validation = bool(args.data.val_dataset) or args.data.split_dataset_ratio > 0
-    try:
-        return TrainingArguments(
-            output_dir=str(folder),
-            per_device_train_batch_size=train.per_device_train_batch_size,
-            per_device_eval_batch_size=train.per_device_eval_batch_size,
-            gradient_accumulation_steps=accumulation,
-            learning_rate=train.learning_rate or LEARNING_RATE,
-            num_train_epochs=train.num_train_epochs,
-            max_steps=num_steps,
-            lr_scheduler_type=train.lr_scheduler_type,
-            warmup_steps=math.ceil(train.warmup_ratio * num_steps),
-            weight_decay=train.weight_decay,
-            adam_beta2=train.adam_beta2,
-            max_grad_norm=train.max_grad_norm,
-            optim=train.optim,
-            gradient_checkpointing=train.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-            logging_steps=train.logging_steps,
-            logging_first_step=True,
-            # A NaN must not be replaced by an average in the log.
-            logging_nan_inf_filter=False,
-            eval_on_start=train.eval_on_start and has_validation,
-            save_strategy="steps",
-            save_steps=train.save_steps,
-            eval_strategy="steps" if has_validation else "no",
-            eval_steps=eval_steps if has_validation else None,
-            save_total_limit=train.save_total_limit,
-            report_to=train.report_to or "none",
-            seed=train.seed,
-            use_cpu=not torch.cuda.is_available(),
-            ddp_timeout=train.ddp_timeout,
-            ddp_find_unused_parameters=False,
-            dataloader_pin_memory=False,
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            log_level="error",
-        )
-    except ValueError as error:
-        raise InvalidTrainArgs(f"transformers refuses these options: {error}") from error
 
 
 def _load_rows(args: SftArgs) -> tuple[list[ChatRow], list[ChatRow], int]:
@@ -280,16 +187,16 @@ def _plan(trainer: Trainer, training: Samples, validation: Samples | None, num_s
 
 def _train(trainer: Trainer, folder: Path, args: SftArgs, say: Callable[[str], None]) -> RunResult:
     trainer.add_callback(ProgressBar(trainer))
-    trainer.add_callback(RunLog(trainer, folder))
+    trainer.add_callback(RunLog(trainer, folder, save_total_limit=args.train.save_total_limit))
     resume = Path(args.train.resume_from_checkpoint) if args.train.resume_from_checkpoint else None
     try:
         trainer.train_safely(resume)
     except KeyboardInterrupt:
-        say(f"\nInterrupted after {trainer.state.global_step} steps. {_what_is_left(folder)}")
+        say(f"\nInterrupted after {trainer.state.global_step} steps. {_what_is_left(trainer, folder)}")
         raise
     except CheckpointNotWritten as error:
-        raise CheckpointNotWritten(f"{error}. {_what_is_left(folder)}") from error.__cause__
-    checkpoint = find_checkpoints(folder)[-1]
+        raise CheckpointNotWritten(f"{error}. {_what_is_left(trainer, folder)}") from error.__cause__
+    checkpoint = folder / f"checkpoint-{trainer.state.global_step}"
     curve = draw_curve(folder) if trainer.args.should_save else None
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     say(f"\ncheckpoint:  {checkpoint}")
@@ -300,8 +207,9 @@ def _train(trainer: Trainer, folder: Path, args: SftArgs, say: Callable[[str], N
     return RunResult(folder=folder, checkpoint=checkpoint, curve=curve, eval_loss=losses[-1] if losses else None)
 
 
-def _what_is_left(folder: Path) -> str:
-    remove_incomplete(folder)
+def _what_is_left(trainer: Trainer, folder: Path) -> str:
+    if trainer.args.should_save:
+        remove_incomplete(folder, step=trainer.state.global_step)
     whole = find_checkpoints(folder)
     if not whole:
         return f"No checkpoint was complete yet in {str(folder)!r}."

@@ -23,6 +23,7 @@ class Samples:
     Attributes:
         encoded: the samples, in the order of their rows.
         num_rows: rows that went in.
+        num_untrained: rows that train nothing, such as those whose answers all have `loss` false.
         num_cut: samples shortened to the maximal length.
         num_left_out: samples left out because they are longer.
         longest: tokens of the longest sample before that.
@@ -30,6 +31,7 @@ class Samples:
 
     encoded: list[Encoded] = field(default_factory=list)
     num_rows: int = 0
+    num_untrained: int = 0
     num_cut: int = 0
     num_left_out: int = 0
     longest: int = 0
@@ -62,7 +64,9 @@ def encode_rows(
     """
     samples = Samples(num_rows=len(rows))
     for row in tqdm(rows, desc=f"encode {name} rows", unit="row", disable=not show_progress, leave=False):
-        for encoded in algorithm.encode(row, template):
+        sequences = algorithm.encode(row, template)
+        samples.num_untrained += not sequences
+        for encoded in sequences:
             samples.longest = max(samples.longest, len(encoded))
             kept = template.truncate(encoded)
             if kept is None:
@@ -70,7 +74,7 @@ def encode_rows(
                 continue
             samples.num_cut += len(kept) < len(encoded)
             samples.encoded.append(kept)
-    if not samples.encoded:
+    if not samples.encoded and samples.num_left_out:
         raise NothingToTrain(
             f"none of the {len(rows)} {name} rows is left: the longest has {samples.longest} tokens and max_length is "
             f"{template.max_length}; raise --max_length, or choose --truncation_strategy left or right"

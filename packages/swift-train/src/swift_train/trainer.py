@@ -20,14 +20,17 @@ from typing import Any
 import torch
 from swift_data.packing import Batch
 from swift_kernels import token_logps
+from swift_tuners import SwiftModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, SchedulerType, TrainerCallback, TrainingArguments
 from transformers import Trainer as HfTrainer
+from transformers.training_args import OptimizerNames
 
 from .algorithm import Algorithm, WeightedTokens
 from .batches import EpochDataLoader, GlobalBatchSampler, Pack, PackDataset, collate_packs
-from .errors import CheckpointNotWritten, TrainingDiverged
+from .checkpoints import MANIFEST
+from .errors import CheckpointNotWritten, InvalidTrainArgs, TrainingDiverged
 
 ModelInputs = dict[str, Tensor]
 
@@ -96,6 +99,43 @@ class Trainer(HfTrainer):
             seed=self.settings.data_seed,
         )
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build the optimizer, with the learning rates that the tuners ask for; vectors such as biases do not decay.
+
+        Raises:
+            InvalidTrainArgs: the optimizer's package is missing, or it refuses its options.
+        """
+        if self.optimizer is not None or not isinstance(self.host, SwiftModel):
+            return super().create_optimizer(model)
+        groups: list[dict[str, Any]] = []
+        for group in self.host.param_groups(self.args.learning_rate):
+            for decays in (True, False):
+                chosen = [each for each in group["params"] if (each.ndim > 1) is decays]
+                decay = self.args.weight_decay if decays else 0.0
+                if chosen:
+                    groups.append({**group, "params": chosen, "weight_decay": decay})
+        try:
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, None)
+            self.optimizer = optimizer_class(groups, **options)
+        except (ValueError, ImportError, RuntimeError) as error:
+            name = OptimizerNames(self.args.optim).value
+            raise InvalidTrainArgs(f"optimizer {name!r} cannot be used: {error}") from error
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Build the schedule of the learning rate.
+
+        Raises:
+            InvalidTrainArgs: the schedule needs what cannot be given here.
+        """
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        except (ValueError, TypeError) as error:
+            name = SchedulerType(self.args.lr_scheduler_type).value
+            raise InvalidTrainArgs(f"lr_scheduler_type {name!r} cannot be used: {error}") from error
+
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[ModelInputs], Tensor]:
@@ -148,6 +188,11 @@ class Trainer(HfTrainer):
                 totals[1] += self.algorithm.denominator(batch)
         model.train(was_training)
         loss, denominator = self._sum_over_processes(totals).tolist()
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"the validation loss is {loss} after {self.state.global_step} steps; expected a finite number; "
+                "try a lower --learning_rate, or --torch_dtype float32"
+            )
         metrics = {f"{metric_key_prefix}_loss": loss / max(denominator, 1e-12)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -159,6 +204,8 @@ class Trainer(HfTrainer):
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir or "")
             folder.mkdir(parents=True, exist_ok=True)
+            # What is written over an older checkpoint of the same step is incomplete until it has its own manifest.
+            (folder / MANIFEST).unlink(missing_ok=True)
             self._save_folder(folder)
 
     def checkpoint_is_complete(self) -> None:
@@ -227,6 +274,18 @@ class Trainer(HfTrainer):
             return values
         reduced: Tensor = self.accelerator.reduce(values, reduction="sum")
         return reduced
+
+
+def build_trainer(model: nn.Module, arguments: TrainingArguments, **options: Any) -> Trainer:  # noqa: ANN401
+    """Make a `Trainer`; what transformers refuses about the options is the user's mistake.
+
+    Raises:
+        InvalidTrainArgs: a tracker's package is missing, or the model cannot do what an option asks for.
+    """
+    try:
+        return Trainer(model, arguments, **options)
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise InvalidTrainArgs(f"transformers refuses these options: {error}") from error
 
 
 def _to_tensors(batch: Batch) -> ModelInputs:

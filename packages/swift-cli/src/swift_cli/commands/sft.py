@@ -12,7 +12,7 @@ def run(invocation: Invocation[SftArgs]) -> int:
     from swift_train.launch import launch, wants_launch
 
     if wants_launch():
-        return launch(invocation.argv)
+        return launch("swift_cli", invocation.argv)
     from swift_train.run import run_sft
 
     run_sft(invocation.args, on_output_dir=invocation.write_args)
