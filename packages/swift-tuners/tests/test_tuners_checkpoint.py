@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from swift_tuners import LoraConfig, Swift, SwiftConfig, TunerEntry
+from swift_tuners.checkpoint import package_versions
 from swift_tuners.errors import CheckpointMismatch, DuplicateName, InvalidCheckpoint, UnknownName
 from swift_tuners.testing import answer, disturb, tiny_decoder, toy_mlp, toy_mlp_inputs
 
@@ -39,11 +40,22 @@ def test_swift_json_says_what_it_was_told_and_what_the_model_knows(saved: Path) 
         TunerEntry(name="second", kind="lora", folder="second"),
     ]
     assert config.packages["torch"] == torch.__version__
+    # What changes a prompt or a step, where it is installed.
+    assert set(package_versions()) <= {
+        "swift-tuners",
+        "swift-templates",
+        "swift-train",
+        "torch",
+        "transformers",
+        "peft",
+    }
+    assert config.packages == package_versions()
     assert json.loads((saved / "swift.json").read_text())["format_version"] == 1
 
 
 def test_writing_and_reading_gives_the_same(tmp_path: Path) -> None:
     config = SwiftConfig(base_model="a/b", base_revision="abc", system="Grüß Gott", packages={"torch": "2"})
+    config.response_prefix, config.enable_thinking = "<think>", False
     config.write(tmp_path)
     assert SwiftConfig.read(tmp_path) == config
     assert [file.name for file in tmp_path.iterdir()] == ["swift.json"]
@@ -80,6 +92,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a newer version": (change(format_version=99), "a newer version of swift-tuners may read it"),
     "an unknown field": (change(colour="red"), "'colour', which is no field"),
     "a model that is no text": (change(base_model=3), "base_model .* is 3; expected a text or null"),
+    "a prefix that is no text": (change(response_prefix=None), "response_prefix .* is None; expected a text"),
+    "thinking in words": (change(enable_thinking="yes"), "enable_thinking .* is 'yes'; expected true, false or null"),
     "tuners that are no list": (change(tuners={}), "tuners .* expected a list"),
     "a tuner without folder": (change(tuners=[{"name": "default"}]), "expected name, kind and folder"),
     "a tuner twice": (change(tuners=[entry(), entry()]), "holds a name twice"),

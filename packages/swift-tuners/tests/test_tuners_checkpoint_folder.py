@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from swift_tuners import ModelArgs, Swift, SwiftConfig
-from swift_tuners.checkpoint_folder import attach_adapters, choose_base, find_checkpoint, read_record
-from swift_tuners.errors import InvalidCheckpoint
+from swift_tuners import ModelArgs, Swift, SwiftConfig, load_model
+from swift_tuners.checkpoint import package_versions
+from swift_tuners.checkpoint_folder import attach_adapters, choose_base, describe_base, find_checkpoint, read_record
+from swift_tuners.errors import InvalidCheckpoint, UntrustedModel
+from swift_tuners.testing import tiny_decoder
 from torch import nn
 
 
@@ -32,6 +34,10 @@ def test_the_newest_complete_checkpoint_of_a_run_is_found(tmp_path: Path) -> Non
     for step in (9, 10):
         save_tuned(tmp_path / f"checkpoint-{step}", seed=step)
     (tmp_path / "checkpoint-11").mkdir()
+    # Characters that Python takes for digits, and one that int() does not.
+    for name in ("checkpoint-²", "checkpoint-٩٩", "checkpoint-12x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "swift.json").write_text("{}")
     assert find_checkpoint(tmp_path).name == "checkpoint-10"
     assert find_checkpoint(tmp_path / "checkpoint-9").name == "checkpoint-9"
 
@@ -62,6 +68,45 @@ def test_the_users_model_wins_then_the_recorded_folder_then_the_name(tmp_path: P
     assert (chosen.model, chosen.model_revision, chosen.use_hf) == ("org/base", "abc", True)
     with pytest.raises(InvalidCheckpoint, match="name it with --model"):
         choose_base(ModelArgs(), SwiftConfig())
+
+
+def test_the_default_model_wins_too_where_the_user_names_it() -> None:
+    given = ModelArgs(model="smollm2-135m-instruct")
+    assert choose_base(given, SwiftConfig(base_model="org/base")) == given
+
+
+def test_a_revision_that_the_user_names_is_one_of_the_recorded_id(tmp_path: Path) -> None:
+    record = SwiftConfig(base_model="org/base", base_revision="abc", base_folder=str(tmp_path))
+    chosen = choose_base(ModelArgs(model_revision="other"), record)
+    assert (chosen.model, chosen.model_revision) == ("org/base", "other")
+
+
+def test_a_checkpoint_does_not_choose_whose_code_runs(tmp_path: Path) -> None:
+    for record in (SwiftConfig(base_model="org/base"), SwiftConfig(base_folder=str(tmp_path))):
+        with pytest.raises(UntrustedModel, match="if you trust that model, name it with --model"):
+            choose_base(ModelArgs(trust_remote_code=True), record)
+    given = ModelArgs(model="org/base", trust_remote_code=True)
+    assert choose_base(given, SwiftConfig(base_model="org/other")) == given
+
+
+def test_a_base_in_its_recorded_folder_keeps_its_recorded_name(tmp_path: Path) -> None:
+    tiny_decoder().save_pretrained(tmp_path)
+    folder = str(tmp_path.resolve())
+    record = SwiftConfig(base_model="org/base", base_revision="abc", base_use_hf=True, base_folder=folder, system="Hi")
+    loaded = load_model(choose_base(ModelArgs(use_hf=True), record))
+    assert loaded.name == folder
+    assert describe_base(loaded, record) == SwiftConfig(
+        base_model="org/base",
+        base_revision="abc",
+        base_use_hf=True,
+        base_folder=folder,
+        packages=package_versions(),
+    )
+    # Without a record, or with that of another base, it is what was loaded.
+    moved = SwiftConfig(base_model="org/base", base_revision="abc", base_folder=str(tmp_path / "gone"))
+    for other in (None, moved):
+        config = describe_base(loaded, other)
+        assert (config.base_model, config.base_revision, config.base_use_hf) == (folder, None, False)
 
 
 def test_several_checkpoints_are_attached_under_their_names(tmp_path: Path) -> None:

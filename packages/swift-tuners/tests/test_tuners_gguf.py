@@ -131,6 +131,32 @@ def test_the_folder_is_complete_and_is_made_once(cache: Path, tmp_path: Path) ->
     assert resolve_model(args).folder != folder
 
 
+def test_what_stands_beside_the_file_does_not_matter(cache: Path, tmp_path: Path) -> None:
+    for place in ("alone", "beside"):
+        (tmp_path / place).mkdir()
+        write_gguf(tmp_path / place / f"{place}.gguf", KINDS.F16)
+    # Another model's: with code of its own, a template and sizes.
+    code = {"AutoTokenizer": ["wonder.Tokenizer", None], "AutoConfig": "wonder.Config"}
+    foreign = {
+        "auto_map": code,
+        "tokenizer_class": "Wonder",
+        "model_type": "wonder",
+        "hidden_size": 8,
+        "eos_token": "x",
+    }
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json"):
+        (tmp_path / "beside" / name).write_text(json.dumps(foreign))
+    (tmp_path / "beside" / "chat_template.jinja").write_text("foreign")
+    (tmp_path / "beside" / "wonder.py").write_text("raise SystemExit('foreign code runs')")
+    alone, beside = (
+        resolve_model(ModelArgs(model=str(tmp_path / place / f"{place}.gguf"))).folder for place in ("alone", "beside")
+    )
+    assert alone != beside
+    files = sorted(each.name for each in alone.iterdir())
+    assert files == sorted(each.name for each in beside.iterdir())
+    assert [name for name in files if (alone / name).read_bytes() != (beside / name).read_bytes()] == []
+
+
 def test_numbers_are_split_into_digits_as_in_training(cache: Path, tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf", KINDS.F16)
     tokenizer = Tokenizer.from_file(

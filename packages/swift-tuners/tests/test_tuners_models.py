@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from swift_tuners import LoraConfig, ModelArgs, Swift, load_model, resolve_model
 from swift_tuners.errors import InvalidModel, ModelNotFound
+from swift_tuners.models.folder import copy_companions
 from swift_tuners.models.load import choose_dtype
 from swift_tuners.testing import answer, tiny_decoder, tiny_decoder_inputs
 
@@ -44,6 +46,54 @@ def test_a_folder_is_loaded_with_its_weights(saved: Path) -> None:
 def test_a_relative_folder_is_named_by_its_whole_path(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(saved.parent)
     assert resolve_model(ModelArgs(model="tiny")).name == str(saved)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use_hf": True}, "--use_hf: no effect on model"),
+        ({"model_revision": "v1", "use_hf": True}, "--model_revision and --use_hf: no effect on model"),
+        ({}, ""),
+    ],
+)
+def test_hub_options_for_a_folder_are_told_to_have_no_effect(
+    options: dict[str, Any], message: str, saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = resolve_model(ModelArgs(model=str(saved), **options))
+    assert not found.use_hf
+    assert len(caplog.records) == bool(message)
+    assert message in caplog.text
+
+
+def test_a_model_that_was_found_is_not_looked_for_again(saved: Path) -> None:
+    found = resolve_model(ModelArgs(model=str(saved)))
+    loaded = load_model(ModelArgs(model="no such model"), found)
+    assert (loaded.folder, loaded.name) == (found.folder, found.name)
+
+
+COMPANIONS = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "qwen.tiktoken", "tekken.json"),
+    *("vocab.json", "merges.txt", "special_tokens_map.json", "chat_template.jinja", "chat_template.json"),
+    *("preprocessor_config.json", "processor_config.json", "generation_config.json", "modeling_wonder.py", "LICENSE"),
+    "additional_chat_templates/rag.jinja",
+)
+NOT_COMPANIONS = (
+    *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    *("a.pt", "a.pth", "a.gguf", "a.h5", "a.msgpack", "a.onnx", "config.json", "swift.json", "manifest.json"),
+    *("adapter_config.json", "adapter_model.safetensors", "tuner_config.json", ".gitattributes", "checkpoint-1/a.json"),
+)
+
+
+def test_what_stands_beside_the_weights_is_copied_and_nothing_else(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    target.mkdir()
+    (target / "generation_config.json").write_text("its own")
+    for name in (*COMPANIONS, *NOT_COMPANIONS):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    copy_companions(source, target)
+    copied = {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+    assert copied == {**{name: name for name in COMPANIONS}, "generation_config.json": "its own"}
 
 
 def test_type_and_attention_are_as_asked(saved: Path) -> None:
@@ -111,7 +161,7 @@ def test_a_model_in_a_hubs_cache_is_found_without_network(
 ) -> None:
     version = fill(saved, hubs)
     found = resolve_model(ModelArgs(model="some-owner/tiny.model", use_hf=use_hf))
-    assert found.folder.name == version
+    assert (found.folder.name, found.use_hf) == (version, use_hf)
     assert (found.name, found.revision) == ("some-owner/tiny.model", version if use_hf else None)
     assert answer(load_model(ModelArgs(model=str(found.folder))).model, tiny_decoder_inputs()).shape == (2, 7, 64)
 

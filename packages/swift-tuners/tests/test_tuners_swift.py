@@ -182,12 +182,6 @@ def test_a_new_tuner_takes_the_mode_of_the_host() -> None:
     assert torch.equal(answer(model, toy_mlp_inputs()), answer(model, toy_mlp_inputs()))
 
 
-def test_trainable_state_dict_holds_what_trains() -> None:
-    model = make_two()
-    model.deactivate("first")
-    assert list(model.trainable_state_dict()) == ["up.lora_A.second.weight", "up.lora_B.second.weight"]
-
-
 @dataclass
 class PhaseConfig:
     """A tuner that only notes when it is attached."""

@@ -19,8 +19,9 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 class ModelArgs:
     """Which model, and how it is loaded."""
 
-    model: str = DEFAULT_MODEL
-    """A local folder, a .gguf file, a hub id such as Qwen/Qwen3-0.6B, or the embedded smollm2-135m-instruct."""
+    model: str | None = None
+    """A local folder, a .gguf file, or a hub id such as Qwen/Qwen3-0.6B; by default the embedded smollm2-135m-instruct,
+    or what the checkpoint stands on."""
     model_revision: str | None = None
     """Branch, tag or commit of a hub id."""
     use_hf: bool = False

@@ -17,7 +17,9 @@ from .errors import InvalidCheckpoint
 FILE_NAME = "swift.json"
 FORMAT_VERSION = 1
 DEFAULT_TUNER = "default"
-_RECORDED_PACKAGES = ("swift-tuners", "torch", "transformers", "peft")
+PEFT_CONFIG_FILE = "adapter_config.json"
+"""The config of an adapter in PEFT's format; a folder that holds one is an adapter."""
+_RECORDED_PACKAGES = ("swift-tuners", "swift-templates", "swift-train", "torch", "transformers", "peft")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,11 @@ class SwiftConfig:
     template: str | None = None
     """Template family; None is the model's own chat template."""
     system: str | None = None
-    """System prompt that rows without one were trained with."""
+    """System prompt that rows without one were trained with: the text itself, never a path."""
+    response_prefix: str = ""
+    """What every answer began with in training."""
+    enable_thinking: bool | None = None
+    """Whether prompts asked for thinking; None is the template's own choice."""
     tuners: list[TunerEntry] = field(default_factory=list)
     """In the order in which they are attached; empty in a whole model."""
     packages: dict[str, str] = field(default_factory=dict)
@@ -93,9 +99,17 @@ class SwiftConfig:
         for name in ("base_model", "base_revision", "base_folder", "template", "system"):
             if not isinstance(content.get(name), str | None):
                 raise InvalidCheckpoint(f"{name} in {str(path)!r} is {content[name]!r}; expected a text or null")
+        if not isinstance(content.get("response_prefix", ""), str):
+            raise InvalidCheckpoint(
+                f"response_prefix in {str(path)!r} is {content['response_prefix']!r}; expected a text"
+            )
         if not isinstance(content.get("base_use_hf", False), bool):
             raise InvalidCheckpoint(
                 f"base_use_hf in {str(path)!r} is {content['base_use_hf']!r}; expected true or false"
+            )
+        if not isinstance(content.get("enable_thinking"), bool | None):
+            raise InvalidCheckpoint(
+                f"enable_thinking in {str(path)!r} is {content['enable_thinking']!r}; expected true, false or null"
             )
         packages = content.get("packages", {})
         if not isinstance(packages, dict) or not all(isinstance(each, str) for each in packages.values()):

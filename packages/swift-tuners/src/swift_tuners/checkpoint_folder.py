@@ -7,20 +7,25 @@ a whole model.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from .args import DEFAULT_MODEL, ModelArgs
-from .checkpoint import DEFAULT_TUNER, FILE_NAME, SwiftConfig, TunerEntry
-from .errors import InvalidCheckpoint
+from .args import ModelArgs
+from .checkpoint import DEFAULT_TUNER, FILE_NAME, PEFT_CONFIG_FILE, SwiftConfig, TunerEntry, package_versions
+from .errors import InvalidCheckpoint, UntrustedModel
 from .model import SwiftModel
+from .models.resolve import is_hub_id
 from .swift import Swift, find_tuners
 
-_PREFIX = "checkpoint-"
-_PEFT_CONFIG_FILE = "adapter_config.json"
+if TYPE_CHECKING:
+    from .models.load import LoadedModel
+
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -31,16 +36,15 @@ def find_checkpoint(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise InvalidCheckpoint(f"checkpoint {str(folder)!r} is not a folder; check the path")
-    if any((folder / name).is_file() for name in (FILE_NAME, _PEFT_CONFIG_FILE, "config.json")):
+    if any((folder / name).is_file() for name in (FILE_NAME, PEFT_CONFIG_FILE, "config.json")):
         return folder
-    suffixes = [each.name.removeprefix(_PREFIX) for each in folder.glob(f"{_PREFIX}*")]
-    steps = [int(each) for each in suffixes if each.isdigit()]
-    for step in sorted(steps, reverse=True):
-        if (folder / f"{_PREFIX}{step}" / FILE_NAME).is_file():
-            return folder / f"{_PREFIX}{step}"
+    matches = [match for each in folder.iterdir() if (match := _CHECKPOINT.fullmatch(each.name))]
+    for match in sorted(matches, key=lambda match: int(match[1]), reverse=True):
+        if (folder / match[0] / FILE_NAME).is_file():
+            return folder / match[0]
     raise InvalidCheckpoint(
         f"{str(folder)!r} is neither a checkpoint nor a run that holds one; "
-        f"expected {FILE_NAME}, {_PEFT_CONFIG_FILE} or config.json in it"
+        f"expected {FILE_NAME}, {PEFT_CONFIG_FILE} or config.json in it"
     )
 
 
@@ -52,7 +56,7 @@ def read_record(folder: Path) -> SwiftConfig:
     """
     if (folder / FILE_NAME).is_file():
         return SwiftConfig.read(folder)
-    path = folder / _PEFT_CONFIG_FILE
+    path = folder / PEFT_CONFIG_FILE
     if not path.is_file():
         return SwiftConfig(base_model=str(folder))
     try:
@@ -70,24 +74,63 @@ def read_record(folder: Path) -> SwiftConfig:
 
 
 def choose_base(given: ModelArgs, record: SwiftConfig) -> ModelArgs:
-    """Return how the base of a checkpoint is loaded.
+    """Return how the base of a checkpoint is found.
 
-    What the user named wins; then the folder where the base lay, if it still does; then its name.
+    A model that the user named wins, whatever it is; then the folder where the base lay, if it still does; then its
+    name. `describe_base` gives the base its recorded name back.
 
     Raises:
         InvalidCheckpoint: neither is known.
+        UntrustedModel: the checkpoint would choose whose code runs.
     """
-    if given.model != DEFAULT_MODEL or record.base_model == DEFAULT_MODEL:
+    if given.model is not None:
         return given
-    if record.base_folder is not None and Path(record.base_folder).is_dir():
-        return replace(given, model=record.base_folder)
-    if record.base_model is None:
+    base = record.base_model or record.base_folder
+    if base is None:
         raise InvalidCheckpoint("the checkpoint does not say which model it stands on; name it with --model")
+    if given.trust_remote_code:
+        raise UntrustedModel(
+            f"--trust_remote_code would run the code of {base!r}, which the checkpoint names; "
+            "if you trust that model, name it with --model"
+        )
+    moved = record.base_folder is None or not Path(record.base_folder).is_dir()
+    if not moved and given.model_revision in (None, record.base_revision):
+        return replace(given, model=record.base_folder, model_revision=None, use_hf=False)
+    if not is_hub_id(base):
+        return replace(given, model=base)
     return replace(
         given,
-        model=record.base_model,
+        model=base,
         model_revision=given.model_revision or record.base_revision,
         use_hf=given.use_hf or record.base_use_hf,
+    )
+
+
+def describe_base(loaded: LoadedModel, record: SwiftConfig | None = None) -> SwiftConfig:
+    """Return a new swift.json that says which model was loaded, without tuners and template.
+
+    A base that was found in its recorded folder keeps its recorded name and revision: they find it on other machines.
+
+    Args:
+        loaded: the model.
+        record: of the checkpoint whose base it may be, if there is one.
+    """
+    config = SwiftConfig(
+        base_model=loaded.name,
+        base_revision=loaded.revision,
+        base_use_hf=loaded.use_hf,
+        base_folder=str(loaded.folder),
+        packages=package_versions(),
+    )
+    if record is None or record.base_model is None or record.base_folder is None:
+        return config
+    if Path(record.base_folder).resolve() != loaded.folder.resolve():
+        return config
+    return replace(
+        config,
+        base_model=record.base_model,
+        base_revision=record.base_revision,
+        base_use_hf=record.base_use_hf,
     )
 
 

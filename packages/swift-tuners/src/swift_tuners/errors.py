@@ -54,6 +54,10 @@ class CheckpointMismatch(SwiftTunersError, ValueError):
     """A checkpoint belongs to another model than it is loaded into."""
 
 
+class UntrustedModel(SwiftTunersError, ValueError):
+    """Code that comes with a model would run, and it is not the user who named that model."""
+
+
 class ModelNotFound(SwiftTunersError, FileNotFoundError):
     """No model of this name in any of the places where it may be."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from .checkpoint import DEFAULT_TUNER, SwiftConfig, TunerEntry, package_versions
 from .errors import DuplicateName, UnknownName, UnsupportedConfig
@@ -144,10 +144,6 @@ class SwiftModel(nn.Module):
         """Tell the tuners that optimizer step number `step`, counted from 1, is done."""
         for tuner in self._tuners.values():
             tuner.on_step(step)
-
-    def trainable_state_dict(self) -> dict[str, Tensor]:
-        """Return the parameters that require gradients, by their names in the host, without copying."""
-        return {name: each.detach() for name, each in self.host.named_parameters() if each.requires_grad}
 
     def count_parameters(self) -> ParameterCount:
         """Count the parameters that train, and all of them, tuners included."""

@@ -27,6 +27,7 @@ from peft.functional import (
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from .checkpoint import PEFT_CONFIG_FILE
 from .errors import (
     CannotMerge,
     CheckpointMismatch,
@@ -55,7 +56,6 @@ from .targets import ALL_LINEAR, find_targets, is_wrapper, unwrap
 from .tuner import Phase, Tuner
 from .weights import check_state, read_safetensors, write_safetensors
 
-PEFT_CONFIG_FILE = "adapter_config.json"
 PEFT_WEIGHTS_FILE = "adapter_model.safetensors"
 _KEY_PREFIX = "base_model.model."
 # Starts that leave the base weights alone; the others change them, and a removal could not restore them.

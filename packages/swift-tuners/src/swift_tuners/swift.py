@@ -11,14 +11,13 @@ from pathlib import Path
 
 from torch import nn
 
-from .checkpoint import DEFAULT_TUNER, FILE_NAME, SwiftConfig, TunerEntry
+from .checkpoint import DEFAULT_TUNER, FILE_NAME, PEFT_CONFIG_FILE, SwiftConfig, TunerEntry
 from .errors import InvalidCheckpoint, InvalidName, UnknownName, UnsupportedConfig
 from .model import SwiftModel
 from .registry import nearest
 from .tuner import CONFIG_FILE, AnyTuner, TunerConfig
 from .tuners import TUNERS
 
-_PEFT_CONFIG_FILE = "adapter_config.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
@@ -137,14 +136,14 @@ def find_tuners(folder: Path) -> list[TunerEntry]:
         entries = SwiftConfig.read(folder).tuners
     else:
         places = [".", *sorted(each.name for each in folder.iterdir() if each.is_dir())]
-        found = [place for place in places if (folder / place / _PEFT_CONFIG_FILE).is_file()]
+        found = [place for place in places if (folder / place / PEFT_CONFIG_FILE).is_file()]
         entries = [TunerEntry(name=DEFAULT_TUNER if each == "." else each, kind="peft", folder=each) for each in found]
     if not entries:
         whole = (folder / "config.json").exists()
         hint = (
             "it is a whole model: load it with load_model"
             if whole
-            else "expected swift.json or adapter_config.json in it"
+            else f"expected {FILE_NAME} or {PEFT_CONFIG_FILE} in it"
         )
         raise InvalidCheckpoint(f"{str(folder)!r} holds no tuner; {hint}")
     return entries
@@ -157,7 +156,7 @@ def load_tuner(folder: Path, *, name: str) -> AnyTuner:
         InvalidCheckpoint: the config is missing, damaged or foreign.
         UnknownName: no tuner of its kind is registered.
     """
-    if (folder / _PEFT_CONFIG_FILE).is_file():
+    if (folder / PEFT_CONFIG_FILE).is_file():
         from .peft_tuner import PeftTuner, read_peft_config
 
         return PeftTuner(read_peft_config(folder), name=name, from_checkpoint=True)
@@ -166,7 +165,7 @@ def load_tuner(folder: Path, *, name: str) -> AnyTuner:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidCheckpoint(
-            f"{str(folder)!r} holds neither {_PEFT_CONFIG_FILE} nor {CONFIG_FILE}; the checkpoint is incomplete"
+            f"{str(folder)!r} holds neither {PEFT_CONFIG_FILE} nor {CONFIG_FILE}; the checkpoint is incomplete"
         ) from error
     except ValueError as error:
         raise InvalidCheckpoint(f"{str(path)!r} is no JSON: {error}") from error

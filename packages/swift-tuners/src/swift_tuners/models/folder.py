@@ -6,12 +6,19 @@ import json
 import shutil
 from pathlib import Path
 
+from ..checkpoint import FILE_NAME, PEFT_CONFIG_FILE
 from ..errors import InvalidModel
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-DOWNLOADED_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
+DOWNLOADED_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "*.py")
 """What is fetched from a hub: no pickles, no copies of the weights in other formats."""
+_NOT_COMPANIONS = (
+    *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.index.json"),
+    *("config.json", FILE_NAME, "adapter_*", "tuner_config.json", "manifest.json", ".*"),
+)
+"""Weights and what describes them; files of checkpoints; hidden files, which hubs and git leave."""
+_TEMPLATES_FOLDER = "additional_chat_templates"
 
 
 def check_model_folder(folder: Path) -> Path:
@@ -23,7 +30,7 @@ def check_model_folder(folder: Path) -> Path:
     missing = find_missing(folder)
     if missing is None:
         return folder
-    if (folder / "adapter_config.json").exists():
+    if (folder / PEFT_CONFIG_FILE).exists():
         raise InvalidModel(
             f"{str(folder)!r} holds an adapter, no model; give its base as the model, and this folder as the checkpoint"
         )
@@ -50,17 +57,16 @@ def find_missing(folder: Path) -> str | None:
     return next((shard for shard in sorted(shards) if not (folder / shard).is_file()), None)
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy what stands beside a model's weights and makes its words: tokenizer, chat template, generation settings."""
-    names = (
-        "tokenizer*",
-        "special_tokens_map.json",
-        "vocab.*",
-        "merges.txt",
-        "added_tokens.json",
-        "*.jinja",
-        "generation_config.json",
-    )
-    for file in {file for name in names for file in source.glob(name) if file.is_file()}:
-        if not (target / file.name).exists():
-            shutil.copyfile(file, target / file.name)
+def copy_companions(source: Path, target: Path) -> None:
+    """Copy what stands beside a model's weights and config: tokenizer, chat templates, processor, code, license, ...
+
+    Everything is taken that is not known to be something else: tokenizers come in many files. What the target has
+    already stays as it is.
+    """
+    files = [each for each in source.iterdir() if not any(each.match(pattern) for pattern in _NOT_COMPANIONS)]
+    templates = list((source / _TEMPLATES_FOLDER).glob("*.jinja"))
+    for file in [*files, *templates]:
+        copy = target / file.relative_to(source)
+        if file.is_file() and not copy.exists():
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)

@@ -8,6 +8,7 @@ SmolLM2-135M's Q4_1 file and 1,024 tokens of prose it moved the loss from 4.6575
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -31,10 +32,15 @@ def convert_gguf(path: Path, folder: Path) -> None:
         InvalidModel: the file is truncated, or of an architecture that transformers does not read.
     """
     try:
-        with quiet():
+        with quiet(), tempfile.TemporaryDirectory() as alone:
             reader = GGUFReader(path)
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-            model = _load_dense(path, dtype=choose_dtype(reader))
+            # transformers also reads the configs beside the file, which may be another model's.
+            link = Path(alone) / path.name
+            link.symlink_to(path.resolve())
+            tokenizer = AutoTokenizer.from_pretrained(
+                link.parent, gguf_file=link.name, trust_remote_code=False, local_files_only=True
+            )
+            model = _load_dense(link, dtype=choose_dtype(reader))
     except (ValueError, IndexError, KeyError, OverflowError, NotImplementedError) as error:
         raise InvalidModel(
             f"model file {str(path)!r} is truncated, or of a kind that transformers cannot read: {error}"
@@ -77,7 +83,13 @@ def _load_dense(path: Path, *, dtype: torch.dtype) -> PreTrainedModel:
         # Where a kernel for GGUF's blocks is installed, transformers would leave the weights in them.
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     loaded: object = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True, **options
+        path.parent,
+        gguf_file=path.name,
+        dtype=dtype,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
     )
     model, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
     if report["missing_keys"]:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from ..args import ModelArgs
 from ..errors import InvalidModel
 from .quiet import quiet
-from .resolve import resolve_model
+from .resolve import ResolvedModel, resolve_model
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +32,23 @@ class LoadedModel:
     """What finds it again: hub id, embedded name, or absolute path."""
     revision: str | None = None
     """Exact revision of a hub id."""
+    use_hf: bool = False
+    """Whether the name is an id of Hugging Face's."""
 
 
-def load_model(args: ModelArgs) -> LoadedModel:
+def load_model(args: ModelArgs, resolved: ResolvedModel | None = None) -> LoadedModel:
     """Load a causal language model, in evaluation mode, from safetensors only.
+
+    Args:
+        args: which model, and how it is loaded.
+        resolved: what `resolve_model` returned for these arguments, so that it need not be found again.
 
     Raises:
         ModelNotFound, InvalidModel, MissingDependency: see `resolve_model`.
         InvalidModel: transformers does not know the architecture, or the weights are damaged, incomplete or do not fit
             the config.
     """
-    found = resolve_model(args)
+    found = resolved or resolve_model(args)
     try:
         model, missing, surplus = _load_from(found.folder, args)
     except (ValueError, OSError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
@@ -56,11 +62,11 @@ def load_model(args: ModelArgs) -> LoadedModel:
     if surplus:
         message = "%s: %d weights have no place in the model and are left out, such as %s"
         logger.warning(message, found.name, len(surplus), surplus[0])
-    if args.use_hf and found.revision is not None:
+    if found.use_hf:
         # So that adapters name their base by its id, not by a folder of this machine.
         model.name_or_path = model.config._name_or_path = found.name
     model.eval()
-    return LoadedModel(model, found.folder, found.name, found.revision)
+    return LoadedModel(model, found.folder, found.name, found.revision, found.use_hf)
 
 
 def _load_from(folder: Path, args: ModelArgs) -> tuple[PreTrainedModel, list[str], list[str]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..args import ModelArgs
+from ..args import DEFAULT_MODEL, ModelArgs
 from ..errors import InvalidModel, MissingDependency, ModelNotFound
 from .cache import folder_for, hash_file
 from .embedded import find_embedded, is_embedded, suggest_embedded
@@ -35,6 +35,8 @@ class ResolvedModel:
     """What finds the model again: hub id, embedded name, or absolute path."""
     revision: str | None = None
     """Exact revision of a hub id."""
+    use_hf: bool = False
+    """Whether the name is an id of Hugging Face's."""
 
 
 def resolve_model(args: ModelArgs) -> ResolvedModel:
@@ -45,24 +47,36 @@ def resolve_model(args: ModelArgs) -> ResolvedModel:
         InvalidModel: the folder or file is incomplete or damaged.
         MissingDependency: an optional package is needed for it.
     """
-    path = Path(args.model).expanduser()
+    model = DEFAULT_MODEL if args.model is None else args.model
+    if is_hub_id(model):
+        return _resolve_hub_id(model, args)
+    hub_options = {"--model_revision": args.model_revision is not None, "--use_hf": args.use_hf}
+    without_effect = [option for option, is_given in hub_options.items() if is_given]
+    if without_effect:
+        logger.warning("%s: no effect on model %r, which is no hub id", " and ".join(without_effect), model)
+    path = Path(model).expanduser()
     if path.is_dir():
         return ResolvedModel(check_model_folder(path.resolve()), str(path.resolve()))
     if path.is_file():
         return _resolve_file(path.resolve(), str(path.resolve()))
-    if is_embedded(args.model):
-        return _resolve_file(find_embedded(args.model), args.model.lower().replace("_", "-"))
+    if is_embedded(model):
+        return _resolve_file(find_embedded(model), model.lower().replace("_", "-"))
     if path.suffix == ".gguf":
-        raise ModelNotFound(f"model file {args.model!r} does not exist; check the path")
-    hint = suggest_embedded(args.model)
+        raise ModelNotFound(f"model file {model!r} does not exist; check the path")
+    hint = suggest_embedded(model)
     if hint:
-        raise ModelNotFound(f"model {args.model!r} is no folder, no .gguf file and no embedded model; {hint}")
-    if not _HUB_ID.fullmatch(args.model):
-        raise ModelNotFound(
-            f"model {args.model!r} is no folder, no .gguf file and no embedded model, and does not look like a hub id, "
-            "which is OWNER/NAME; check the spelling"
-        )
-    return _resolve_hub_id(args)
+        raise ModelNotFound(f"model {model!r} is no folder, no .gguf file and no embedded model; {hint}")
+    raise ModelNotFound(
+        f"model {model!r} is no folder, no .gguf file and no embedded model, and does not look like a hub id, "
+        "which is OWNER/NAME; check the spelling"
+    )
+
+
+def is_hub_id(model: str) -> bool:
+    """Say whether a hub is asked for this model: it looks like an id, and is nothing on this machine."""
+    path = Path(model).expanduser()
+    is_here = path.exists() or path.suffix == ".gguf" or is_embedded(model)
+    return not is_here and _HUB_ID.fullmatch(model) is not None
 
 
 def _resolve_file(path: Path, name: str) -> ResolvedModel:
@@ -87,7 +101,7 @@ def _unpack(path: Path, folder: Path) -> None:
     convert_gguf(path, folder)
 
 
-def _resolve_hub_id(args: ModelArgs) -> ResolvedModel:
+def _resolve_hub_id(model: str, args: ModelArgs) -> ResolvedModel:
     fetch: Callable[[str, str | None], tuple[Path, str | None]]
     if args.use_hf:
         from .huggingface import fetch
@@ -96,8 +110,8 @@ def _resolve_hub_id(args: ModelArgs) -> ResolvedModel:
             from .modelscope import fetch
         except ModuleNotFoundError as error:
             raise MissingDependency(
-                f"{error.name} is needed to take {args.model!r} from ModelScope; "
+                f"{error.name} is needed to take {model!r} from ModelScope; "
                 "pip install 'swift-tuners[modelscope]', or take it from Hugging Face with --use_hf true"
             ) from error
-    folder, revision = fetch(args.model, args.model_revision)
-    return ResolvedModel(check_model_folder(folder), args.model, revision)
+    folder, revision = fetch(model, args.model_revision)
+    return ResolvedModel(check_model_folder(folder), model, revision, args.use_hf)
