@@ -13,7 +13,7 @@ from typing import Literal
 from swift_templates.errors import BrokenComponent
 from swift_templates.registry import Registry, nearest
 
-from .errors import InvalidSpec
+from .errors import InvalidSpec, UnsupportedDataset
 from .spec import ALL, DatasetSpec
 
 RowKind = Literal["chat"]
@@ -31,8 +31,8 @@ class DatasetCard:
         licence: its SPDX identifier.
         files: the file of each subset, where it comes with a package.
         default: the subset that the bare name means.
-        hf_id: its id on Hugging Face.
-        ms_id: its id on ModelScope.
+        hf_id: its id on Hugging Face; recorded, but rows cannot be loaded from hubs yet.
+        ms_id: its id on ModelScope; as hf_id.
     """
 
     name: str
@@ -49,8 +49,13 @@ class DatasetCard:
         """Return the files of the subsets that a spec asks for, in its order.
 
         Raises:
+            UnsupportedDataset: it has no files, only ids on hubs.
             InvalidSpec: there is no such subset, or none was named and no default exists.
         """
+        if not self.files:
+            raise UnsupportedDataset(
+                f"dataset {self.name!r} is on a hub, which is not supported yet; download it and give the file"
+            )
         wanted = spec.subsets or ((self.default,) if self.default else ())
         if wanted == (ALL,):
             wanted = tuple(self.files)

@@ -1,4 +1,5 @@
 from ._version import __version__ as __version__
+from .args import PromptArgs as PromptArgs
 from .args import TemplateArgs as TemplateArgs
 from .encoded import Encoded as Encoded
 from .family import Family as Family
@@ -17,6 +18,7 @@ from .messages import check_conversation as check_conversation
 from .registry import Registry as Registry
 from .show import describe_sample as describe_sample
 from .template import Template as Template
+from .terminal import escape_control as escape_control
 
 __all__ = [
     "JSON",
@@ -27,6 +29,7 @@ __all__ = [
     "Generator",
     "Message",
     "Prompt",
+    "PromptArgs",
     "Registry",
     "Role",
     "SamplingParams",
@@ -37,5 +40,6 @@ __all__ = [
     "__version__",
     "check_conversation",
     "describe_sample",
+    "escape_control",
     "families",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tokenizers
 
-from .args import TemplateArgs
+from .args import PromptArgs
 from .errors import InvalidModelFolder, MissingDependency
 from .model_folder import ModelFolder, read_model_folder
 from .template import Template
@@ -25,7 +25,7 @@ except ImportError as error:
 
 
 def template_from_pretrained(
-    tokenizer: PreTrainedTokenizerBase | str | Path, args: TemplateArgs | None = None
+    tokenizer: PreTrainedTokenizerBase | str | Path, args: PromptArgs | None = None
 ) -> Template:
     """Build a template with the help of transformers.
 

@@ -32,6 +32,9 @@ class Renderer:
         system: prompt for conversations that bring none: a text, or the path of a .txt file.
         enable_thinking: handed to the template unless None.
 
+    Attributes:
+        system: the text of that prompt, or None.
+
     Raises:
         ChatTemplateError: a template does not compile.
         SystemPromptNotFound: the .txt file does not exist.
@@ -47,7 +50,7 @@ class Renderer:
     ) -> None:
         self._templates = {name: compile_chat_template(source) for name, source in chat_templates.items()}
         self._tokenizer = tokenizer
-        self._system = _read_system(system)
+        self.system = _read_system(system)
         self._variables: dict[str, object] = {**tokenizer.named_tokens, "documents": None}
         if enable_thinking is not None:
             self._variables["enable_thinking"] = enable_thinking
@@ -56,9 +59,9 @@ class Renderer:
 
     def with_system(self, conversation: Conversation) -> Conversation:
         """Return the conversation with the default system prompt before it, if it has none of its own."""
-        if self._system is None or (conversation.messages and conversation.messages[0].role == "system"):
+        if self.system is None or (conversation.messages and conversation.messages[0].role == "system"):
             return conversation
-        system = Message(role="system", content=self._system)
+        system = Message(role="system", content=self.system)
         return dataclasses.replace(conversation, messages=(system, *conversation.messages))
 
     def open(self, conversation: Conversation) -> Rendering:

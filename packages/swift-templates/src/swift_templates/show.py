@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from .encoded import Encoded
 from .template import Template
+from .terminal import escape_control
 
 _COLOUR, _PLAIN = "\x1b[1;32m", "\x1b[0m"
 
@@ -29,7 +30,7 @@ def describe_sample(template: Template, encoded: Encoded, color: bool) -> str:
     parts = []
     for weight, start, end in _runs(encoded):
         decode = template.tokenizer.decode_after if start else template.tokenizer.decode
-        text = _harmless(decode(encoded.input_ids[start:end].tolist()))
+        text = escape_control(decode(encoded.input_ids[start:end].tolist()))
         if weight > 0:
             text = f"{opening}{text}{closing}" + (f"(x{weight:g})" if weight != 1 else "")
         parts.append(text)
@@ -43,8 +44,3 @@ def _runs(encoded: Encoded) -> Iterator[tuple[float, int, int]]:
         end = start + sum(1 for _ in run)
         yield float(weight), start, end
         start = end
-
-
-def _harmless(text: str) -> str:
-    # Rows are foreign text: a terminal would obey control sequences in them.
-    return "".join(each if each.isprintable() or each in "\n\t" else f"\\x{ord(each):02x}" for each in text)

@@ -6,11 +6,13 @@ followed by what the model should then say; `spans` finds them in the text and `
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from .args import TemplateArgs
+from .args import PromptArgs, TemplateArgs
 from .branches import encode_turns
 from .encoded import Encoded
 from .errors import ChatTemplateError, ChatTemplateNotFound, SampleTooLong, TemplateMismatch
@@ -21,6 +23,7 @@ from .model_folder import read_model_folder
 from .reasoning import CLOSE, OPEN, split_reasoning
 from .rendering import Renderer, Rendering
 from .spans import Turn, find_turn
+from .streaming import decode_stream, trim_stream
 from .tokenizer import Tokenizer
 from .truncation import truncate
 
@@ -35,9 +38,10 @@ class Template:
         chat_templates: Jinja texts by name; 'default' is the usual one.
         stop_token_ids: tokens that end an answer, beside the one that the chat template puts after it.
         model_length: tokens that the model was built for.
-        args: what the user said.
+        args: what the user said; `PromptArgs` are `TemplateArgs` with the defaults of what matters in training only.
 
     Attributes:
+        args: what the user said.
         tokenizer: the tokenizer.
         stop_token_ids: every token that ends an answer.
         pad_token_id: the token to fill up with; one that ends answers where the model names none.
@@ -56,9 +60,9 @@ class Template:
         chat_templates: Mapping[str, str],
         stop_token_ids: Iterable[int] = (),
         model_length: int | None = None,
-        args: TemplateArgs | None = None,
+        args: PromptArgs | None = None,
     ) -> None:
-        self.args = args or TemplateArgs()
+        self.args = _complete(args)
         if self.args.max_length is not None and self.args.max_length < 1:
             raise ValueError(f"max_length is {self.args.max_length!r}; expected at least 1")
         self.tokenizer = tokenizer
@@ -77,7 +81,7 @@ class Template:
         self.pad_token_id: int = pad if pad is not None else min(self.stop_token_ids, default=0)
 
     @classmethod
-    def from_folder(cls, folder: str | Path, args: TemplateArgs | None = None) -> Template:
+    def from_folder(cls, folder: str | Path, args: PromptArgs | None = None) -> Template:
         """Read a model folder; transformers is not needed.
 
         Args:
@@ -111,7 +115,7 @@ class Template:
         chat_templates: Mapping[str, str],
         stop_token_ids: frozenset[int],
         model_length: int | None,
-        args: TemplateArgs | None,
+        args: PromptArgs | None,
         origin: str,
     ) -> Template:
         """Choose between a model's chat template and the family that the user names.
@@ -148,6 +152,11 @@ class Template:
             model_length=model_length,
             args=args,
         )
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt for conversations that bring none: its text, where `args.system` may name a file."""
+        return self._renderer.system
 
     def encode(self, conversation: Conversation) -> list[Encoded]:
         """Turn a conversation into training samples: one, or one for each branch.
@@ -224,16 +233,26 @@ class Template:
         The answer ends at the first stop token, if one is there. A response prefix, which is in the prompt, is put back
         before the text. What stands in <think>...</think> becomes the reasoning.
         """
-        ids: list[int] = []
-        for token_id in token_ids:
-            if token_id in self.stop_token_ids:
-                break
-            ids.append(int(token_id))
+        ids = [int(token_id) for token_id in self._until_stop(token_ids)]
         text = self.args.response_prefix + self.tokenizer.decode_after(self.tokenizer.without_control(ids))
         before, after = self._padding
         text = text.removeprefix(before).removesuffix(after)
         reasoning, content = split_reasoning(text, opened=self._opens_thinking)
         return Message(role="assistant", content=content, reasoning_content=reasoning)
+
+    def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Yield the text of an answer in pieces while its tokens are made.
+
+        The pieces join to the text that `parse` takes apart: the response prefix first, reasoning and answer as the
+        model writes them, no control tokens. A character comes out when it is complete. Tokens after the first stop
+        token are not asked for.
+        """
+        pieces = decode_stream(self.tokenizer, self._until_stop(tokens))
+        before, after = self._padding
+        return trim_stream(itertools.chain([self.args.response_prefix], pieces), before=before, after=after)
+
+    def _until_stop(self, token_ids: Iterable[int]) -> Iterator[int]:
+        return itertools.takewhile(lambda token_id: token_id not in self.stop_token_ids, token_ids)
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
         """Return the text of token ids, without control tokens unless asked for."""
@@ -285,6 +304,12 @@ class Template:
         if before.startswith(prompt):
             beginning = before.removeprefix(prompt)
             self._padding = ("" if CLOSE in beginning else beginning, ending)
+
+
+def _complete(args: PromptArgs | None) -> TemplateArgs:
+    if args is None or isinstance(args, TemplateArgs):
+        return args or TemplateArgs()
+    return TemplateArgs(**{field.name: getattr(args, field.name) for field in dataclasses.fields(args)})
 
 
 def _answers(conversation: Conversation) -> list[int]:

@@ -8,6 +8,7 @@ that put a space before whatever they are given.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import tokenizers
@@ -144,6 +145,10 @@ class Tokenizer:
     def without_control(self, token_ids: Sequence[int]) -> list[int]:
         """Return the token ids without control tokens; <think> and </think> stay, special or not."""
         return [each for each in token_ids if each not in self._special_texts or each in self._thinking_ids]
+
+    def is_byte(self, token_id: int) -> bool:
+        """Whether a token stands for one byte of a character that the vocabulary lacks, such as '<0xE2>'."""
+        return re.fullmatch(r"<0x[0-9A-F]{2}>", self._backend.id_to_token(token_id) or "") is not None
 
     def token_id(self, text: str) -> int | None:
         """Return the id of a token that is found whole in any text, or None."""

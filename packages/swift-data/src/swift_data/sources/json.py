@@ -6,7 +6,6 @@ can tell where the next row begins.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from ..errors import BadRow, UnreadableDataset
 from ..fields import shorten
 from ..source import Origin, RawRow, Source
+from ..strict_json import DECODER
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -50,7 +50,6 @@ class JsonArray(Source):
 
 def _elements(text: str, bracket: int, *, path: Path) -> Iterator[tuple[object, int]]:
     """Yield each element of the array that begins at `bracket`, and the line on which it starts."""
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     line, counted = 1, 0
     position = _skip_space(text, bracket + 1)
     if text.startswith("]", position):
@@ -59,7 +58,7 @@ def _elements(text: str, bracket: int, *, path: Path) -> Iterator[tuple[object, 
     while True:
         line, counted = line + text.count("\n", counted, position), position
         try:
-            value, end = decoder.raw_decode(text, position)
+            value, end = DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise UnreadableDataset(f"{path}:{line}: the row that begins here is not JSON: {error}") from error
         yield value, line
@@ -83,7 +82,3 @@ def _skip_space(text: str, position: int) -> int:
     match = _SPACE.match(text, position)
     assert match is not None, "the pattern matches the empty text"
     return match.end()
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON value")

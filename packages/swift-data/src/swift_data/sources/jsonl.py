@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import BadRow
 from ..fields import shorten
 from ..source import Origin, RawRow, Source
+from ..strict_json import DECODER
 
 
 class JsonLines(Source):
@@ -42,7 +43,7 @@ def _parse(line: bytes, origin: Origin) -> RawRow | BadRow:
     except UnicodeDecodeError as error:
         return BadRow("not JSON", f"byte {error.start} of the line is not UTF-8; save the file as UTF-8", origin)
     try:
-        row = _DECODER.decode(text)
+        row = DECODER.decode(text)
     except json.JSONDecodeError as error:
         return BadRow("not JSON", f"not JSON: {error.msg} at character {error.colno} of {shorten(text)}", origin)
     except (ValueError, RecursionError) as error:
@@ -52,11 +53,3 @@ def _parse(line: bytes, origin: Origin) -> RawRow | BadRow:
         kind = type(row).__name__
         return BadRow("not an object", f"expected a JSON object, found a {kind}: {shorten(text)}", origin)
     return RawRow(row, origin)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON value")
-
-
-# json.loads would make a decoder for each line.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
