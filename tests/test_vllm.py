@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from swift_infer import Asked, create_engine, resolve_served
+from swift_infer import Responder, create_engine, resolve_served
 from swift_infer.args import EngineArgs
-from swift_templates import Conversation, Message, SamplingParams, Template, TemplateArgs
+from swift_templates import Conversation, Message, PromptArgs, SamplingParams, Template
 from swift_train import SftArgs, run_sft
 from swift_train.args import TrainArgs
 from swift_tuners import ModelArgs, resolve_model
@@ -35,13 +35,15 @@ def test_vllm_answers_as_the_torch_engine_does(tmp_path: Path, monkeypatch: pyte
     )
     checkpoint = run_sft(args).checkpoint
 
-    served = resolve_served(EngineArgs(ckpt_dir=str(checkpoint)), ModelArgs(torch_dtype="float32"), TemplateArgs())
+    served = resolve_served(EngineArgs(ckpt_dir=str(checkpoint)), ModelArgs(torch_dtype="float32"), PromptArgs())
     base = resolve_model(served.model).folder
     template = Template.from_folder(base)
-    asked = Asked(
+    responder = Responder(
         create_engine("torch", served, template), template, SamplingParams(max_new_tokens=16), adapter="default"
     )
-    ours = [asked.answers([Conversation(messages=(Message(role="user", content=each),))])[0][0] for each in QUESTIONS]
+    ours = [
+        responder.answer([Conversation(messages=(Message(role="user", content=each),))])[0][0] for each in QUESTIONS
+    ]
 
     engine = vllm.LLM(
         model=str(base), dtype="float32", enable_lora=True, max_loras=2, max_model_len=512, enforce_eager=True

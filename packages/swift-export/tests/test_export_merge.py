@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from swift_export import ExportArgs, run_export
-from swift_export.errors import InvalidExportArgs, OutputFolderTaken, ParityLost
+from swift_export.errors import ExportNotWritten, InvalidExportArgs, OutputFolderTaken, ParityLost
 from swift_export.exporter import EXPORTERS
 from swift_export.parity import compare
 from swift_export.testing import check_exporter
-from swift_tuners import Swift
+from swift_tuners import Swift, SwiftConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -61,7 +62,8 @@ def test_a_merged_model_that_answers_otherwise_is_refused(
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", save_damaged)
     with pytest.raises(ParityLost, match="kept for inspection"):
         run_export(arguments(adapter_folder, tmp_path / "merged"))
-    assert load_file(next((tmp_path / "merged").glob("*.safetensors")))
+    assert load_file(next((tmp_path / "merged.unfinished").glob("*.safetensors")))
+    assert not (tmp_path / "merged").exists()
 
 
 def test_a_folder_that_holds_something_is_refused(adapter_folder: Path, tmp_path: Path) -> None:
@@ -69,6 +71,33 @@ def test_a_folder_that_holds_something_is_refused(adapter_folder: Path, tmp_path
     with pytest.raises(OutputFolderTaken, match="name another --output_dir"):
         run_export(arguments(adapter_folder, tmp_path))
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_the_record_names_the_base_as_the_adapters_did(
+    adapter_folder: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    run_export(arguments(adapter_folder, tmp_path / "merged"))
+    trained, merged = SwiftConfig.read(adapter_folder), SwiftConfig.read(tmp_path / "merged")
+    assert (merged.base_model, merged.tuners) == (trained.base_model, []) and merged.base_model == str(model_folder)
+    assert "torch" in merged.packages
+
+
+def test_a_merged_folder_stands_beside_its_checkpoint(
+    adapter_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "checkpoint-20"
+    shutil.copytree(adapter_folder, checkpoint)
+    monkeypatch.chdir(checkpoint)
+    args = arguments(Path("."), tmp_path)
+    args.export.output_dir = None
+    run_export(args)
+    assert (tmp_path / "checkpoint-20-merged" / "config.json").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(adapter_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportNotWritten, match="could not be written"):
+        run_export(arguments(adapter_folder, tmp_path / "file" / "merged"))
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from swift_infer import Asked, Engine, ServedModel, create_engine
+from swift_infer import Engine, Responder, ServedModel, create_engine
 from swift_infer.engine import ENGINES, check_sampling
 from swift_infer.errors import InvalidInferArgs, PromptTooLong, UnknownAdapter
 from swift_infer.testing import check_engine
-from swift_templates import Conversation, Message, Prompt, SamplingParams, Template, TemplateArgs
+from swift_templates import Conversation, Message, Prompt, PromptArgs, SamplingParams, Template
 from swift_templates.errors import UnknownName
 from swift_tuners import ModelArgs
 from transformers import AutoModelForCausalLM
@@ -18,7 +19,10 @@ from transformers import AutoModelForCausalLM
 
 def served(model: Path, adapters: dict[str, Path] | None = None) -> ServedModel:
     return ServedModel(
-        model=ModelArgs(model=str(model), torch_dtype="float32"), adapters=adapters or {}, template=TemplateArgs()
+        model=ModelArgs(model=str(model), torch_dtype="float32"),
+        adapters=adapters or {},
+        adapter=None,
+        template=PromptArgs(),
     )
 
 
@@ -86,10 +90,43 @@ def test_a_stop_word_ends_the_answer_before_it(engine: Engine, template: Templat
     assert text.startswith(shown) and word not in shown
 
 
+def test_a_stream_ends_before_a_stop_word_as_a_whole_answer_does(engine: Engine, template: Template) -> None:
+    free = engine.generate(prompts(template)[:1], SamplingParams(max_new_tokens=20))[0][0]
+    text = template.decode(free.token_ids)
+    for start in range(1, 12):
+        # From the middle of a token to the middle of another, wherever those are.
+        sampling = SamplingParams(max_new_tokens=20, stop_words=["never said", text[start : start + 4]])
+        whole = engine.generate(prompts(template)[:1], sampling)[0][0]
+        assert list(engine.stream(prompts(template)[0], sampling)) == whole.token_ids
+
+
+def test_a_long_prompt_does_not_shorten_its_neighbours_answer(engine: Engine, template: Template) -> None:
+    short = prompts(template)[0]
+    long = Prompt(input_ids=(short.input_ids * 40)[:253])
+    sampling = SamplingParams(max_new_tokens=40)
+    together = engine.generate([short, long], sampling)
+    assert together[0] == engine.generate([short], sampling)[0]
+    assert len(together[1][0].token_ids) <= 3  # 256 - 253
+
+
+def test_the_models_own_generation_settings_do_not_leak_in(
+    model_folder: Path, template: Template, tmp_path: Path
+) -> None:
+    changed = tmp_path / "model"
+    shutil.copytree(model_folder, changed)
+    (changed / "generation_config.json").write_text('{"no_repeat_ngram_size": 1, "max_length": 3, "do_sample": true}')
+    greedy = SamplingParams(max_new_tokens=12)
+    answers = [
+        create_engine("torch", served(each), template).generate(prompts(template), greedy)
+        for each in (model_folder, changed)
+    ]
+    assert answers[0] == answers[1]
+
+
 def test_pieces_of_a_stream_join_to_the_answer(engine: Engine, template: Template) -> None:
-    asked = Asked(engine, template, SamplingParams(max_new_tokens=16), adapter="tuned")
-    streamed = "".join(asked.stream(ask("What is this?")))
-    assert streamed == asked.answers([ask("What is this?")])[0][0].content
+    responder = Responder(engine, template, SamplingParams(max_new_tokens=16), adapter="tuned")
+    streamed = "".join(responder.stream(ask("What is this?")))
+    assert streamed == responder.answer([ask("What is this?")])[0][0].content
 
 
 def test_a_closed_stream_stops_generating(engine: Engine, template: Template) -> None:

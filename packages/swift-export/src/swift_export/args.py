@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from swift_templates.args import TemplateArgs
+from swift_templates.args import PromptArgs
 from swift_tuners.args import ModelArgs
 
 
@@ -27,5 +27,5 @@ class ExportArgs:
     """Export a tuned model; ends with a report of how equal the exported model answers."""
 
     model: ModelArgs = field(default_factory=ModelArgs)
-    template: TemplateArgs = field(default_factory=TemplateArgs)
+    template: PromptArgs = field(default_factory=PromptArgs)
     export: ExportTargetArgs = field(default_factory=ExportTargetArgs)

@@ -22,5 +22,9 @@ class OutputFolderTaken(SwiftExportError, FileExistsError):
     """The output folder holds something already."""
 
 
+class ExportNotWritten(SwiftExportError, OSError):
+    """The disk is full, or the output folder cannot be written."""
+
+
 class ParityLost(SwiftExportError, ValueError):
     """The exported model answers otherwise than the trained one did."""

@@ -12,15 +12,17 @@ from swift_templates.registry import Registry
 if TYPE_CHECKING:
     from swift_templates.template import Template
     from swift_tuners.args import ModelArgs
+    from swift_tuners.checkpoint import SwiftConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSource:
-    """What is exported: a base model and adapters on it, in order of attachment."""
+    """What is exported: a base model and adapters on it, in order of attachment; the record is the first adapter's."""
 
     model: ModelArgs
     adapters: list[Path]
     template: Template
+    record: SwiftConfig
 
 
 @dataclass(frozen=True, kw_only=True)

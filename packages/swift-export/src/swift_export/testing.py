@@ -7,6 +7,7 @@ from pathlib import Path
 
 from swift_templates import Template
 from swift_tuners import ModelArgs
+from swift_tuners.checkpoint_folder import read_record
 
 from .exporter import EXPORTERS, ExportSource
 
@@ -27,6 +28,7 @@ def check_exporter(name: str, model: Path, adapter: Path, output: Path) -> None:
         model=ModelArgs(model=str(model), torch_dtype="float32"),
         adapters=[adapter],
         template=Template.from_folder(model),
+        record=read_record(adapter),
     )
     before = {file: file.stat().st_mtime_ns for folder in (model, adapter) for file in folder.rglob("*")}
     exporter = EXPORTERS.load_class(name)()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from swift_templates.args import TemplateArgs
+from swift_templates.args import PromptArgs
 from swift_templates.generation import SamplingParams
 from swift_tuners.args import ModelArgs
 
@@ -17,6 +17,8 @@ class EngineArgs:
     """A folder that a training run or an export wrote: adapter or whole model; brings its base model and template."""
     adapters: list[str] = field(default_factory=list)
     """Adapter folders on top of the model, as DIR or NAME=DIR."""
+    adapter: str | None = None
+    """Which of several adapters answers; a checkpoint's own is called default."""
     infer_backend: str = "torch"
     """Engine that answers."""
     max_batch_size: int = 8
@@ -32,7 +34,7 @@ class AskArgs:
     val_dataset: list[str] = field(default_factory=list)
     """Rows to answer, spelled as in training; the last answer of each row is left out and kept as the label."""
     result_path: str | None = None
-    """JSONL file for the answers; by default beside the checkpoint."""
+    """New JSONL file for the answers; by default infer_result/DATE.jsonl beside the checkpoint."""
     stream: bool = True
     """Show an answer while it is made (one question and chat)."""
 
@@ -42,7 +44,7 @@ class InferArgs:
     """Ask a model: one question, a data set, or a chat in the terminal."""
 
     model: ModelArgs = field(default_factory=ModelArgs)
-    template: TemplateArgs = field(default_factory=TemplateArgs)
+    template: PromptArgs = field(default_factory=PromptArgs)
     engine: EngineArgs = field(default_factory=EngineArgs)
     sampling: SamplingParams = field(default_factory=SamplingParams)
     ask: AskArgs = field(default_factory=AskArgs)

@@ -7,16 +7,18 @@ from typing import TextIO
 
 from swift_templates import Conversation, Message
 
-from .asking import Asked
+from .errors import PromptTooLong
+from .responder import Responder
+from .terminal import to_shown
 
 HELP = "Ask; /clear begins anew, /exit or Ctrl-D leaves. End a line with \\ to go on in the next."
 
 
-def chat(asked: Asked, *, reading: TextIO | None = None, writing: TextIO | None = None) -> None:
+def chat(responder: Responder, *, reading: TextIO | None = None, writing: TextIO | None = None) -> None:
     """Talk until the user leaves.
 
     Args:
-        asked: who answers.
+        responder: who answers.
         reading: where questions come from; standard input by default.
         writing: where answers go; standard output by default.
     """
@@ -32,38 +34,49 @@ def chat(asked: Asked, *, reading: TextIO | None = None, writing: TextIO | None 
             continue
         if not question.strip():
             continue
-        messages = (*messages, Message(role="user", content=question))
-        answer = _answer(asked, messages, writing)
+        asked = (*messages, Message(role="user", content=question))
+        try:
+            answer = _answer(responder, asked, writing)
+        except PromptTooLong as error:
+            print(f"({error}; /clear begins anew)", file=writing)
+            continue
         # An answer that was cut off before its first word is no turn of the conversation.
-        messages = (*messages, Message(role="assistant", content=answer)) if answer.strip() else messages[:-1]
+        messages = (*asked, answer) if answer.content.strip() else messages
 
 
-def _answer(asked: Asked, messages: tuple[Message, ...], writing: TextIO) -> str:
-    pieces: list[str] = []
-    stream = asked.stream(Conversation(messages=messages))
+def _answer(responder: Responder, messages: tuple[Message, ...], writing: TextIO) -> Message:
+    streamed = responder.stream(Conversation(messages=messages))
     try:
-        for piece in stream:
-            pieces.append(piece)
-            print(piece, end="", file=writing, flush=True)
+        for piece in streamed:
+            print(to_shown(piece, writing), end="", file=writing, flush=True)
     except KeyboardInterrupt:
         print(" (stopped)", end="", file=writing)
     finally:
-        stream.close()
+        streamed.close()
     print(file=writing, flush=True)
-    return "".join(pieces)
+    return streamed.message
 
 
 def _read_question(reading: TextIO, writing: TextIO) -> str | None:
     lines: list[str] = []
     while True:
-        print("... " if lines else ">>> ", end="", file=writing, flush=True)
         try:
-            line = reading.readline()
-        except KeyboardInterrupt:
-            return None
-        if not line:
+            line = _read_line(reading, writing, prompt="... " if lines else ">>> ")
+        except (KeyboardInterrupt, EOFError):
             return "\n".join(lines) if lines else None
-        line = line.rstrip("\n")
         lines.append(line.removesuffix("\\"))
         if not line.endswith("\\"):
             return "\n".join(lines)
+
+
+def _read_line(reading: TextIO, writing: TextIO, *, prompt: str) -> str:
+    if reading is sys.stdin and reading.isatty():
+        # Importing it gives `input` line editing and a history.
+        import readline  # noqa: F401
+
+        return input(prompt)
+    print(prompt, end="", file=writing, flush=True)
+    line = reading.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")

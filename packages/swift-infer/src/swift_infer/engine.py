@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -73,10 +74,11 @@ def check_sampling(sampling: SamplingParams) -> None:
     """
     ranges = {
         "max_new_tokens": (sampling.max_new_tokens >= 1, "1 or more"),
-        "temperature": (sampling.temperature >= 0, "0 or more"),
+        "temperature": (0 <= sampling.temperature < math.inf, "0 or more"),
         "top_k": (sampling.top_k >= 0, "0 or more"),
         "top_p": (0 < sampling.top_p <= 1, "above 0, at most 1"),
         "repetition_penalty": (sampling.repetition_penalty > 0, "above 0"),
+        "seed": (sampling.seed is None or 0 <= sampling.seed < 2**63, "0 or more, below 2 to the power of 63"),
         "num_return_sequences": (sampling.num_return_sequences >= 1, "1 or more"),
     }
     for name, (is_right, expected) in ranges.items():

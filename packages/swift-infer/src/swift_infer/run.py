@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +17,18 @@ from swift_templates import Conversation, Message, Template
 from swift_tuners import resolve_model
 
 from .args import InferArgs
-from .asking import Asked
 from .chat import chat
 from .checkpoint import ServedModel, resolve_served
 from .engine import check_sampling, create_engine
 from .errors import InvalidInferArgs
+from .responder import Responder
+from .terminal import to_shown
 
 CHUNK_BATCHES = 4
 """Batches between two writes to the result file: an engine may order the prompts of a chunk by length."""
+
+
+logger = logging.getLogger(__name__)
 
 
 def run_infer(args: InferArgs, *, on_output_dir: Callable[[Path], None] | None = None) -> list[str]:
@@ -38,7 +45,14 @@ def run_infer(args: InferArgs, *, on_output_dir: Callable[[Path], None] | None =
     check_sampling(args.sampling)
     if args.ask.prompt is not None and args.ask.val_dataset:
         raise InvalidInferArgs("both --prompt and --val_dataset are given; expected one of them")
+    if args.engine.max_batch_size < 1:
+        raise InvalidInferArgs(f"max_batch_size is {args.engine.max_batch_size}; expected 1 or more")
+    for sentence in find_options_without_effect(args):
+        logger.warning(sentence)
     served = resolve_served(args.engine, args.model, args.template)
+    target = _result_file(args, served) if args.ask.val_dataset else None
+    if target is not None:
+        _make_room(target)
     rows = (
         load_rows(args.ask.val_dataset, DataArgs(dataset_shuffle=False), answers="optional").rows
         if args.ask.val_dataset
@@ -46,35 +60,48 @@ def run_infer(args: InferArgs, *, on_output_dir: Callable[[Path], None] | None =
     )
     template = Template.from_folder(resolve_model(served.model).folder, served.template)
     engine = create_engine(args.engine.infer_backend, served, template, max_batch_size=args.engine.max_batch_size)
-    asked = Asked(engine, template, args.sampling, adapter=next(reversed(served.adapters), None))
-    if rows:
-        target = _result_file(args, served)
-        target.parent.mkdir(parents=True, exist_ok=True)
+    responder = Responder(engine, template, args.sampling, adapter=served.adapter)
+    if target is not None:
         if on_output_dir is not None:
             on_output_dir(target.parent)
-        return answer_rows(asked, rows, target, chunk_size=CHUNK_BATCHES * args.engine.max_batch_size)
+        return answer_rows(responder, rows, target, chunk_size=CHUNK_BATCHES * args.engine.max_batch_size)
     if args.ask.prompt is not None:
-        return [answer_one(asked, args.ask.prompt, stream=args.ask.stream)]
-    chat(asked)
+        return [answer_one(responder, args.ask.prompt, stream=args.ask.stream)]
+    if sys.stdin is None:
+        raise InvalidInferArgs(
+            "standard input is closed, so there is nobody to chat with; give --prompt or --val_dataset"
+        )
+    chat(responder)
     return []
 
 
-def answer_one(asked: Asked, question: str, *, stream: bool) -> str:
+def find_options_without_effect(args: InferArgs) -> list[str]:
+    """Return a sentence for each option that was given and changes nothing in this call."""
+    found = []
+    if args.ask.result_path is not None and not args.ask.val_dataset:
+        found.append("result_path without --val_dataset")
+    if args.sampling.num_return_sequences > 1 and args.ask.prompt is None and not args.ask.val_dataset:
+        found.append("num_return_sequences in a chat")
+    if args.sampling.temperature == 0 and (args.sampling.top_k or args.sampling.top_p < 1):
+        found.append("top_k and top_p at temperature 0")
+    return [f"Without effect: {each}." for each in found]
+
+
+def answer_one(responder: Responder, question: str, *, stream: bool) -> str:
     """Print the answer to one question, and return it."""
     conversation = Conversation(messages=(Message(role="user", content=question),))
-    if not stream or asked.sampling.num_return_sequences > 1:
-        answers = [message.content for message in asked.answers([conversation])[0]]
-        print("\n".join(answers), flush=True)
+    if not stream or responder.sampling.num_return_sequences > 1:
+        answers = [message.content for message in responder.answer([conversation])[0]]
+        print(*(to_shown(answer, sys.stdout) for answer in answers), sep="\n", flush=True)
         return answers[0]
-    pieces = []
-    for piece in asked.stream(conversation):
-        pieces.append(piece)
-        print(piece, end="", flush=True)
+    streamed = responder.stream(conversation)
+    for piece in streamed:
+        print(to_shown(piece, sys.stdout), end="", flush=True)
     print(flush=True)
-    return "".join(pieces)
+    return streamed.message.content
 
 
-def answer_rows(asked: Asked, rows: list[ChatRow], target: Path, *, chunk_size: int) -> list[str]:
+def answer_rows(responder: Responder, rows: list[ChatRow], target: Path, *, chunk_size: int) -> list[str]:
     """Answer each row's last question and write one line of JSON per answer.
 
     A line holds `messages` up to the question, `response`, and `label`, the row's own answer.
@@ -86,7 +113,7 @@ def answer_rows(asked: Asked, rows: list[ChatRow], target: Path, *, chunk_size: 
         for start in range(0, len(rows), chunk_size):
             chunk = rows[start : start + chunk_size]
             questions = [_without_answer(row.conversation) for row in chunk]
-            for row, question, messages in zip(chunk, questions, asked.answers(questions), strict=True):
+            for row, question, messages in zip(chunk, questions, responder.answer(questions), strict=True):
                 for message in messages:
                     file.write(json.dumps(_result(row, question, message), ensure_ascii=False) + "\n")
                 answers.append(messages[0].content)
@@ -113,10 +140,22 @@ def _result(row: ChatRow, question: Conversation, answer: Message) -> dict[str, 
     }
 
 
+def _make_room(target: Path) -> None:
+    """Make the result file's folder, before a model is loaded in vain."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInferArgs(f"result_path {str(target)!r} cannot be written: {error.strerror}") from error
+    if not os.access(target.parent, os.W_OK):
+        raise InvalidInferArgs(f"result_path {str(target)!r} cannot be written: its folder is read-only")
+
+
 def _result_file(args: InferArgs, served: ServedModel) -> Path:
     if args.ask.result_path is not None:
-        return Path(args.ask.result_path)
-    folder = next(reversed(served.adapters.values()), None)
-    if folder is None:
-        folder = Path(args.engine.ckpt_dir) if args.engine.ckpt_dir else Path("output")
-    return folder / "infer_result.jsonl"
+        target = Path(args.ask.result_path)
+        if target.exists():
+            raise InvalidInferArgs(f"result_path {str(target)!r} exists already; name a new file")
+        return target
+    trained = served.adapters[served.adapter] if served.adapter is not None else None
+    folder = trained or Path(args.engine.ckpt_dir or "output")
+    return folder / "infer_result" / f"{time.strftime('%Y%m%d-%H%M%S')}.jsonl"

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 from swift_tuners import Swift, load_model
-from swift_tuners.checkpoint import SwiftConfig
-from swift_tuners.checkpoint_folder import attach_adapters
-from swift_tuners.models.folder import copy_tokenizer
+from swift_tuners.checkpoint_folder import attach_adapters, describe_base
+from swift_tuners.models.folder import copy_companions
 from transformers import PreTrainedModel
 
 from ..errors import ParityLost
@@ -37,13 +36,14 @@ class Merge(Exporter):
         merged = Swift.merge(model)
         assert isinstance(merged, PreTrainedModel), "load_model returns one"
         merged.save_pretrained(folder)
-        copy_tokenizer(loaded.folder, folder)
-        SwiftConfig(
-            base_model=loaded.name,
-            base_revision=loaded.revision,
-            base_use_hf=source.model.use_hf,
+        copy_companions(loaded.folder, folder)
+        described = describe_base(loaded, source.record)
+        replace(
+            described,
             template=source.template.args.template,
-            system=source.template.args.system,
+            system=source.template.system,
+            response_prefix=source.template.args.response_prefix,
+            enable_thinking=source.template.args.enable_thinking,
         ).write(folder)
         reloaded = load_model(replace(source.model, model=str(folder))).model
         report = compare(trained, all_logps(reloaded.eval(), rows))

@@ -20,6 +20,7 @@ from transformers.generation.streamers import BaseStreamer
 from ..checkpoint import ServedModel
 from ..engine import Engine, check_sampling
 from ..errors import PromptTooLong, UnknownAdapter
+from ..stop_words import count_before_stop_word, stop_at_words
 
 
 class TorchEngine(Engine):
@@ -28,8 +29,11 @@ class TorchEngine(Engine):
     def __init__(self, served: ServedModel, template: Template, *, max_batch_size: int) -> None:
         self.template = template
         self.max_batch_size = max_batch_size
-        self.model, self._tuners = attach_adapters(load_model(served.model).model, served.adapters)
+        host = load_model(served.model).model
+        self.model, self._tuners = attach_adapters(host, served.adapters)
         self.model.eval()
+        # What the model's folder says of generation would fill in whatever a request leaves open.
+        host.generation_config = GenerationConfig()
         self._active: str | None = None
 
     @property
@@ -41,11 +45,13 @@ class TorchEngine(Engine):
         """Answer prompts in batches of one adapter; see `Engine.generate`."""
         check_sampling(sampling)
         answers: dict[int, list[Completion]] = {}
-        # Prompts of similar length share a batch, so that little of it is padding.
-        by_adapter: dict[str | None, list[int]] = {}
+        # Prompts of similar length share a batch, so that little of it is padding; those that leave less room for an
+        # answer than was asked for do not share one with others, whose answers they would cut short.
+        groups: dict[tuple[str | None, int], list[int]] = {}
         for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index].input_ids)):
-            by_adapter.setdefault(prompts[index].adapter, []).append(index)
-        for adapter, indices in by_adapter.items():
+            prompt = prompts[index]
+            groups.setdefault((prompt.adapter, self._room(prompt, sampling)), []).append(index)
+        for (adapter, _), indices in groups.items():
             self._activate(adapter)
             for start in range(0, len(indices), self.max_batch_size):
                 chosen = indices[start : start + self.max_batch_size]
@@ -55,8 +61,9 @@ class TorchEngine(Engine):
     def stream(self, prompt: Prompt, sampling: SamplingParams) -> Iterator[int]:
         """Yield token ids as they are chosen; generation stops when the iterator is closed."""
         check_sampling(sampling)
+        self._room(prompt, sampling)
         self._activate(prompt.adapter)
-        return self._stream(prompt, sampling)
+        return stop_at_words(self.template, self._stream(prompt, sampling), sampling.stop_words)
 
     def _stream(self, prompt: Prompt, sampling: SamplingParams) -> Iterator[int]:
         queue: SimpleQueue[int | BaseException | None] = SimpleQueue()
@@ -97,7 +104,7 @@ class TorchEngine(Engine):
         streamer: BaseStreamer | None = None,
         stop: Event | None = None,
     ) -> torch.Tensor:
-        room = self._room(prompts, sampling)
+        room = self._room(prompts[0], sampling)
         width = max(len(prompt.input_ids) for prompt in prompts)
         pad = self.template.pad_token_id
         ids = torch.tensor([[pad] * (width - len(each.input_ids)) + each.input_ids for each in prompts])
@@ -139,19 +146,19 @@ class TorchEngine(Engine):
             if token in self.template.stop_token_ids:
                 row, reason = row[:index], "stop"
                 break
-        cut = _cut_at_stop_word(self.template, row, sampling.stop_words)
+        cut = count_before_stop_word(self.template, row, sampling.stop_words)
         if cut is not None:
             row, reason = row[:cut], "stop"
         return Completion(token_ids=row, finish_reason=reason)
 
-    def _room(self, prompts: list[Prompt], sampling: SamplingParams) -> int:
-        limit = self.template.max_length
-        longest = max(len(prompt.input_ids) for prompt in prompts)
+    def _room(self, prompt: Prompt, sampling: SamplingParams) -> int:
+        """Return how many tokens an answer may have."""
+        limit, length = self.template.max_length, len(prompt.input_ids)
         if limit is None:
             return sampling.max_new_tokens
-        if longest >= limit:
-            raise PromptTooLong(f"a prompt has {longest} tokens; this model takes {limit} with the answer; shorten it")
-        return min(sampling.max_new_tokens, limit - longest)
+        if length >= limit:
+            raise PromptTooLong(f"a prompt has {length} tokens; this model takes {limit} with the answer; shorten it")
+        return min(sampling.max_new_tokens, limit - length)
 
     def _activate(self, adapter: str | None) -> None:
         if adapter is not None and adapter not in self._tuners:
@@ -200,19 +207,7 @@ class _StopWords(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
         stops = [
-            bool(self.words) and _cut_at_stop_word(self.template, row, self.words) is not None
+            bool(self.words) and count_before_stop_word(self.template, row, self.words) is not None
             for row in input_ids[:, self.width :].tolist()
         ]
         return torch.tensor(stops, dtype=torch.bool, device=input_ids.device)
-
-
-def _cut_at_stop_word(template: Template, row: list[int], words: list[str]) -> int | None:
-    """Return how many tokens come before the first stop word, or None where there is none."""
-    if not words:
-        return None
-    text = template.decode(row)
-    found = [at for word in words if word and (at := text.find(word)) >= 0]
-    if not found:
-        return None
-    # The most tokens whose text ends before the word begins.
-    return max(count for count in range(len(row)) if len(template.decode(row[:count])) <= min(found))
