@@ -132,7 +132,7 @@ def test_the_algorithm_weights_tokens_by_their_probability() -> None:
 def test_the_engine_keeps_the_laws(tmp_path: Path) -> None:
     folder = write_tiny_folder(tmp_path)
     template = Template.from_folder(folder, TemplateArgs(template="chatml"))
-    served = ServedModel(model=ModelArgs(model=str(folder)), adapters={}, template=template.args)
+    served = ServedModel(model=ModelArgs(model=str(folder)), adapters={}, adapter=None, template=template.args)
     questions = [Conversation(messages=(Message(role="user", content=text),)) for text in ("Hello", "What is this?")]
     engine = create_engine("dice", served, template)
     check_engine(engine, [template.encode_prompt(question) for question in questions])

@@ -105,6 +105,8 @@ def report(before: Path, after: Path, training: Path) -> None:
         print(f"  after     {' '.join(second['response'].split())}\n")
     right = [count_right(each) for each in rows]
     print(f"  answers that hold the fact   before {right[0]} of {len(rows[0])}, after {right[1]} of {len(rows[1])}")
+    if right[1] <= right[0]:
+        sys.exit("The model learned nothing that the questions show; this is a defect.")
     print(f"  held-out loss                before {losses[0]:.3f}, after {losses[-1]:.3f} nats per token")
     print(f"  loss curve                   {training / 'loss.png'}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from swift_train import SftArgs, run_sft
 from swift_train.args import TrainArgs
 from swift_train.checkpoints import check_checkpoint, find_checkpoints
-from swift_train.errors import BrokenCheckpoint
+from swift_train.errors import BrokenCheckpoint, InvalidTrainArgs
 from swift_tuners.tuners.lora import LoraArgs
 
 RUN = """
@@ -123,4 +124,18 @@ def test_resuming_from_an_unfinished_checkpoint_is_refused_before_anything_is_lo
     args.data.dataset = ["unused.jsonl"]
     args.train.resume_from_checkpoint = str(tmp_path / "checkpoint-5")
     with pytest.raises(BrokenCheckpoint, match="was not finished"):
+        run_sft(args)
+
+
+def test_a_finished_run_or_another_base_is_not_resumed(model_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    args = SftArgs()
+    args.model.model, args.data.dataset = str(model_folder), [str(rows_file)]
+    args.train = TrainArgs(output_dir=str(tmp_path / "run"), add_version=False, max_steps=2)
+    args.train.resume_from_checkpoint = str(run_sft(args).checkpoint)
+    with pytest.raises(InvalidTrainArgs, match=r"has done 2 steps .* nothing is left to train"):
+        run_sft(args)
+    moved = tmp_path / "moved"
+    shutil.copytree(model_folder, moved)
+    args.model.model, args.train.max_steps = str(moved), 4
+    with pytest.raises(InvalidTrainArgs, match="name the same --model"):
         run_sft(args)

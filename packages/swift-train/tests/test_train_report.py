@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from swift_data import ChatRow, Origin
-from swift_templates import Conversation, Message, Template, TemplateArgs
+from swift_templates import Conversation, Message, Template, TemplateArgs, ToolCall
 from swift_train.algorithms.sft import Sft
-from swift_train.errors import InvalidTrainArgs, NothingToTrain
+from swift_train.errors import InvalidTrainArgs, NothingToTrain, RefusedRow
 from swift_train.memory import MIB, estimate_memory, read_peak_mib
 from swift_train.report import Plan, describe_plan
 from swift_train.samples import Samples, encode_rows, plan_packs
@@ -88,7 +88,7 @@ def test_a_plan_shows_the_trained_tokens_and_every_count(model_folder: Path) -> 
     text = "\n".join(describe_plan(plan, Template.from_folder(model_folder), model))
     assert "«This is an example<|im_end|>»" in text
     tokens, trained = samples.num_tokens, samples.num_trained
-    assert f"3 rows, 2 samples, {tokens} tokens, {trained} of them trained, 1 samples left out" in text
+    assert f"3 rows, 2 samples, {tokens} tokens, {trained} of them trained, 1 samples left out, too long" in text
     assert "2 left out (--on_bad_row skip)" in text
     assert "10 of 110 train (9.09%)" in text
     assert "packed into 1 batch rows" in text and "7 of 4 batch rows each" in text
@@ -120,3 +120,17 @@ def test_peak_memory_grows_with_what_is_held() -> None:
     held = np.ones(int(before + 200) * MIB // 8)
     assert read_peak_mib() > before + 100
     assert held[0] == 1
+
+
+def test_a_row_that_the_template_refuses_is_named_or_counted(model_folder: Path) -> None:
+    # This chat template leaves tool calls out.
+    call = ToolCall("look", {}, None)
+    messages = (*ROWS[0].conversation.messages[:1], Message(role="assistant", content="", tool_calls=(call,)))
+    refused = replace(ROWS[0], conversation=Conversation(messages=messages), origin=Origin("rows.jsonl", 7))
+    encode_these = partial(
+        encode_rows, template=Template.from_folder(model_folder), algorithm=Sft(), name="training", show_progress=False
+    )
+    with pytest.raises(RefusedRow, match=r"rows.jsonl:7: .*; 1 more rows are refused"):
+        encode_these([ROWS[0], refused, refused])
+    samples = encode_these([ROWS[0], refused, refused], on_bad_row="skip")
+    assert (len(samples.encoded), samples.num_refused) == (1, 2)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Args = TypeVar("Args", bound="DataclassInstance")
 
-HELP = frozenset({"-h", "--help"})
 
 logger = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ def check_checkpoint(folder: Path) -> None:
     except FileNotFoundError:
         raise BrokenCheckpoint(
             f"checkpoint {str(folder)!r} has no {MANIFEST}: it was not finished, or is not a training checkpoint; "
-            f"{_offer(folder.parent)}"
+            f"{_offer(folder if _folders(folder) else folder.parent)}"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenCheckpoint(
@@ -99,5 +99,7 @@ def _offer(run: Path) -> str:
     names = [folder.name for folder in _folders(run) if (folder / MANIFEST).exists()]
     names.sort(key=lambda name: int(name.removeprefix(PREFIX)))
     return (
-        f"complete ones beside it: {', '.join(names)}" if names else f"there is no complete checkpoint in {str(run)!r}"
+        f"complete ones in {str(run)!r}: {', '.join(names)}"
+        if names
+        else f"there is no complete checkpoint in {str(run)!r}"
     )

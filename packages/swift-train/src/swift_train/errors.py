@@ -22,8 +22,16 @@ class NothingToTrain(SwiftTrainError, ValueError):
     """No sample is left to train on."""
 
 
+class RefusedRow(SwiftTrainError, ValueError):
+    """The template cannot say a row as the model was made to read it."""
+
+
 class OutputFolderTaken(SwiftTrainError, FileExistsError):
     """The output folder holds another run."""
+
+
+class OutputNotWritable(SwiftTrainError, OSError):
+    """The output folder cannot be made or written."""
 
 
 class BrokenCheckpoint(SwiftTrainError, ValueError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .args import TrainArgs
 from .checkpoints import check_checkpoint
-from .errors import OutputFolderTaken
+from .errors import OutputFolderTaken, OutputNotWritable
 
 
 def choose_folder(args: TrainArgs) -> Path:
@@ -49,9 +49,14 @@ def make_folder(folder: Path, on_output_dir: Callable[[Path], None] | None, *, r
     """
     if resumed_at is not None:
         folder = folder / f"resumed-at-{Path(resumed_at).name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    if on_output_dir is not None:
-        on_output_dir(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if on_output_dir is not None:
+            on_output_dir(folder)
+    except OSError as error:
+        raise OutputNotWritable(
+            f"output folder {str(folder)!r} cannot be written: {error.strerror or error}; name another --output_dir"
+        ) from error
 
 
 def _next_version(base: Path) -> int:

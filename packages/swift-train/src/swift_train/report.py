@@ -60,9 +60,9 @@ def _count(samples: Samples) -> str:
         f"{samples.num_trained:,} of them trained",
     ]
     if samples.num_left_out:
-        parts.append(
-            f"{samples.num_left_out:,} samples left out, longer than max_length (the longest: {samples.longest:,})"
-        )
+        parts.append(f"{samples.num_left_out:,} samples left out, too long (the longest: {samples.longest:,})")
+    if samples.num_refused:
+        parts.append(f"{samples.num_refused:,} rows left out, refused by the template (--on_bad_row skip)")
     if samples.num_untrained:
         parts.append(f"{samples.num_untrained:,} rows train nothing (their answers have no loss)")
     if samples.num_cut:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from swift_templates.registry import Registry
 from swift_templates.template import Template
 from swift_tuners import LoadedModel, Swift, SwiftModel, load_model, resolve_model
 from swift_tuners.checkpoint import SwiftConfig
+from swift_tuners.checkpoint_folder import describe_base
+from transformers import TrainerState
 
 from .algorithm import Algorithm
 from .args import SftArgs
@@ -79,12 +82,19 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
         resolved = resolve_model(args.model)
     template = Template.from_folder(resolved.folder, args.template)
     training_rows, validation_rows, num_skipped = _load_rows(args)
-    encode = partial(encode_rows, template=template, algorithm=objective, show_progress=processes.is_main_process)
+    encode = partial(
+        encode_rows,
+        template=template,
+        algorithm=objective,
+        show_progress=processes.is_main_process,
+        on_bad_row=args.data.on_bad_row,
+    )
     training = encode(training_rows, name="training")
     validation = encode(validation_rows, name="validation") if validation_rows else None
 
-    loaded = load_model(args.model)
+    loaded = load_model(args.model, resolved)
     model = _attach_tuners(loaded, args)
+    _check_vocabulary(model, training)
     pad_token_id = _choose_padding(model, args, template, say)
     packing_length = _packing_length(args, template) if args.data.packing and pad_token_id is None else None
     packs = PackDataset(training.encoded, plan_packs(training, packing_length=packing_length))
@@ -97,9 +107,10 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
         settings=TrainerSettings(
             pad_token_id=pad_token_id, data_seed=args.data.data_seed if args.data.dataset_shuffle else None
         ),
-        save=partial(model.save_pretrained, swift_config=_describe_run(loaded, args)),
+        save=partial(model.save_pretrained, swift_config=_describe_run(loaded, template)),
         callbacks=[TunerSteps(model)],
     )
+    _check_steps_left(trainer, args)
     for line in describe_plan(_plan(trainer, training, validation, num_skipped, args), template, model):
         say(line)
     if processes.is_main_process:
@@ -121,8 +132,35 @@ def _load_rows(args: SftArgs) -> tuple[list[ChatRow], list[ChatRow], int]:
 
 def _attach_tuners(loaded: LoadedModel, args: SftArgs) -> SwiftModel:
     if args.train.resume_from_checkpoint:
+        base = SwiftConfig.read(args.train.resume_from_checkpoint).base_model
+        if base not in (None, loaded.name):
+            raise InvalidTrainArgs(
+                f"the checkpoint to resume from stands on {base!r} and the model is {loaded.name!r}; "
+                "name the same --model"
+            )
         return Swift.from_pretrained(loaded.model, args.train.resume_from_checkpoint, trainable=True)
     return Swift.prepare_model(loaded.model, args.tuner.build_config())
+
+
+def _check_steps_left(trainer: Trainer, args: SftArgs) -> None:
+    if not args.train.resume_from_checkpoint:
+        return
+    state = TrainerState.load_from_json(str(Path(args.train.resume_from_checkpoint) / "trainer_state.json"))
+    if state.global_step >= trainer.args.max_steps:
+        raise InvalidTrainArgs(
+            f"the checkpoint to resume from has done {state.global_step} steps and this run ends after "
+            f"{trainer.args.max_steps}; nothing is left to train: raise --num_train_epochs or --max_steps"
+        )
+
+
+def _check_vocabulary(model: SwiftModel, samples: Samples) -> None:
+    """Refuse a tokenizer that has more tokens than the model."""
+    largest = max(int(each.input_ids.max()) for each in samples.encoded)
+    known = model.get_input_embeddings().num_embeddings
+    if largest >= known:
+        raise InvalidTrainArgs(
+            f"the tokenizer gives token {largest} and the model knows tokens below {known}; they do not belong together"
+        )
 
 
 def _choose_padding(model: SwiftModel, args: SftArgs, template: Template, say: Callable[[str], None]) -> int | None:
@@ -147,14 +185,13 @@ def _packing_length(args: SftArgs, template: Template) -> int:
     return length
 
 
-def _describe_run(loaded: LoadedModel, args: SftArgs) -> SwiftConfig:
-    return SwiftConfig(
-        base_model=loaded.name,
-        base_revision=loaded.revision,
-        base_folder=str(loaded.folder),
-        base_use_hf=args.model.use_hf,
-        template=args.template.template,
-        system=args.template.system,
+def _describe_run(loaded: LoadedModel, template: Template) -> SwiftConfig:
+    return replace(
+        describe_base(loaded),
+        template=template.args.template,
+        system=template.system,
+        response_prefix=template.args.response_prefix,
+        enable_thinking=template.args.enable_thinking,
     )
 
 
@@ -198,12 +235,16 @@ def _train(trainer: Trainer, folder: Path, args: SftArgs, say: Callable[[str], N
         raise CheckpointNotWritten(f"{error}. {_what_is_left(trainer, folder)}") from error.__cause__
     checkpoint = folder / f"checkpoint-{trainer.state.global_step}"
     curve = draw_curve(folder) if trainer.args.should_save else None
-    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    say(f"\ncheckpoint:  {checkpoint}")
+    history = trainer.state.log_history
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    trained = [entry["loss"] for entry in history if "loss" in entry]
+    if trained:
+        say(f"\nloss:        {trained[-1]:.4f}" + (f", validation {losses[-1]:.4f}" if losses else ""))
+    say(f"checkpoint:  {checkpoint}")
     say(f"loss curve:  {curve}")
     say(f"peak memory: {read_peak_mib():,.0f} MiB of this process, with Python and libraries")
-    say(f"ask it:      swift infer --ckpt_dir {checkpoint}")
-    say(f"merge it:    swift export --ckpt_dir {checkpoint} --merge_lora true")
+    say(f"ask it:      swift infer --ckpt_dir {shlex.quote(str(checkpoint))}")
+    say(f"merge it:    swift export --ckpt_dir {shlex.quote(str(checkpoint))} --merge_lora true")
     return RunResult(folder=folder, checkpoint=checkpoint, curve=curve, eval_loss=losses[-1] if losses else None)
 
 

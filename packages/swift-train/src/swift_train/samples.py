@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from swift_data.packing import pack
 from swift_data.rows import ChatRow
 from swift_templates.encoded import Encoded
+from swift_templates.errors import SwiftTemplatesError
 from swift_templates.template import Template
 from tqdm import tqdm
 
 from .algorithm import Algorithm
-from .errors import InvalidTrainArgs, NothingToTrain
+from .errors import InvalidTrainArgs, NothingToTrain, RefusedRow
 
 
 @dataclass(kw_only=True)
@@ -24,6 +25,7 @@ class Samples:
         encoded: the samples, in the order of their rows.
         num_rows: rows that went in.
         num_untrained: rows that train nothing, such as those whose answers all have `loss` false.
+        num_refused: rows that the template refuses, left out.
         num_cut: samples shortened to the maximal length.
         num_left_out: samples left out because they are longer.
         longest: tokens of the longest sample before that.
@@ -32,6 +34,7 @@ class Samples:
     encoded: list[Encoded] = field(default_factory=list)
     num_rows: int = 0
     num_untrained: int = 0
+    num_refused: int = 0
     num_cut: int = 0
     num_left_out: int = 0
     longest: int = 0
@@ -48,7 +51,13 @@ class Samples:
 
 
 def encode_rows(
-    rows: Sequence[ChatRow], template: Template, algorithm: Algorithm[Any], *, name: str, show_progress: bool
+    rows: Sequence[ChatRow],
+    template: Template,
+    algorithm: Algorithm[Any],
+    *,
+    name: str,
+    show_progress: bool,
+    on_bad_row: Literal["raise", "skip"] = "raise",
 ) -> Samples:
     """Encode rows and apply the template's rule for long ones.
 
@@ -58,26 +67,30 @@ def encode_rows(
         algorithm: turns a row into sequences.
         name: what the rows are called in messages, such as 'training'.
         show_progress: draw a progress bar.
+        on_bad_row: whether a row that the template refuses is an error, or is left out and counted.
 
     Raises:
+        RefusedRow: the template refuses a row; the message names it and counts its fellows.
         NothingToTrain: no sample is left, or none has a trained token.
     """
     samples = Samples(num_rows=len(rows))
+    refused: list[tuple[ChatRow, SwiftTemplatesError]] = []
     for row in tqdm(rows, desc=f"encode {name} rows", unit="row", disable=not show_progress, leave=False):
-        sequences = algorithm.encode(row, template)
-        samples.num_untrained += not sequences
-        for encoded in sequences:
-            samples.longest = max(samples.longest, len(encoded))
-            kept = template.truncate(encoded)
-            if kept is None:
-                samples.num_left_out += 1
-                continue
-            samples.num_cut += len(kept) < len(encoded)
-            samples.encoded.append(kept)
+        try:
+            _add_row(samples, algorithm.encode(row, template), template)
+        except SwiftTemplatesError as error:
+            refused.append((row, error))
+    if refused and on_bad_row == "raise":
+        row, first = refused[0]
+        others = f"{len(refused) - 1} more rows are refused" if len(refused) > 1 else "no other row is refused"
+        raise RefusedRow(
+            f"{row.origin}: {first}; {others}; correct the rows, or set on_bad_row to 'skip' to leave such out"
+        ) from first
+    samples.num_refused = len(refused)
     if not samples.encoded and samples.num_left_out:
         raise NothingToTrain(
             f"none of the {len(rows)} {name} rows is left: the longest has {samples.longest} tokens and max_length is "
-            f"{template.max_length}; raise --max_length, or choose --truncation_strategy left or right"
+            f"{template.max_length}; raise --max_length, or cut them with --truncation_strategy"
         )
     if not samples.num_trained:
         raise NothingToTrain(
@@ -85,6 +98,18 @@ def encode_rows(
             "look at the rows' 'loss' fields, or choose another --truncation_strategy than right"
         )
     return samples
+
+
+def _add_row(samples: Samples, sequences: list[Encoded], template: Template) -> None:
+    samples.num_untrained += not sequences
+    for encoded in sequences:
+        samples.longest = max(samples.longest, len(encoded))
+        kept = template.truncate(encoded)
+        if kept is None:
+            samples.num_left_out += 1
+            continue
+        samples.num_cut += len(kept) < len(encoded)
+        samples.encoded.append(kept)
 
 
 def plan_packs(samples: Samples, *, packing_length: int | None) -> list[list[int]]:
