@@ -129,7 +129,7 @@ def test_a_flag_and_a_file_mean_the_same(
 
 def test_a_written_file_names_its_command_its_version_and_the_tuner() -> None:
     text = dump_yaml(SftArgs(tuner=LoraArgs(rank=4)), command="sft")
-    assert text.startswith("command: sft\nswift_version: 0.1.0\nmodel:\n  model: smollm2-135m-instruct\n")
+    assert text.startswith("command: sft\nswift_version: 0.1.0\nmodel:\n  model: null\n")
     assert "tuner:\n  name: lora\n  rank: 4\n" in text
 
 
