@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from swift_data.errors import InvalidSpec
+from swift_data.dataset_card import DatasetCard
+from swift_data.errors import InvalidSpec, UnsupportedDataset
 from swift_data.spec import DatasetSpec, Hub, parse_spec
 
 
@@ -94,3 +95,17 @@ def test_a_spec_reads_as_it_is_written(name: str, hub: Hub | None, subsets: list
 
 def test_a_name_longer_than_file_systems_allow_is_no_file() -> None:
     assert parse_spec("x" * 10_000) == DatasetSpec("x" * 10_000)
+
+
+@pytest.mark.parametrize("spelled", ["capitals", "capitals:main", "capitals:all#5"])
+def test_a_card_that_names_only_a_hub_says_that_hubs_are_not_supported(spelled: str) -> None:
+    card = DatasetCard(
+        name="capitals",
+        description="Questions about the capitals of countries.",
+        kind="chat",
+        language=("en",),
+        licence="CC0-1.0",
+        hf_id="your-name/capitals",
+    )
+    with pytest.raises(UnsupportedDataset, match=r"'capitals' is on a hub, .*; download it and give the file"):
+        card.find_files(parse_spec(spelled))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from swift_templates.args import TemplateArgs
+from swift_templates.args import PromptArgs, TemplateArgs
 from swift_templates.errors import (
     ChatTemplateError,
     ChatTemplateNotFound,
@@ -205,3 +206,24 @@ def test_a_system_prompt_file_that_is_missing_is_named(folder_of: Callable[[str]
 def test_a_length_below_one_is_refused(folder_of: Callable[[str], Path]) -> None:
     with pytest.raises(ValueError, match="max_length is 0; expected at least 1"):
         Template.from_folder(folder_of("chatml"), TemplateArgs(template="chatml", max_length=0))
+
+
+def test_the_system_prompt_is_told_as_text_and_not_as_a_path(tmp_path: Path, folder_of: Callable[[str], Path]) -> None:
+    (tmp_path / "prompt.txt").write_text("Be brief.\n", encoding="utf-8")
+    asked = [(str(tmp_path / "prompt.txt"), "Be brief."), ("Be long.", "Be long."), (None, None)]
+    for system, expected in asked:
+        template = Template.from_folder(folder_of("chatml"), TemplateArgs(template="chatml", system=system))
+        assert template.system == expected
+
+
+def test_options_of_prompts_are_enough_and_training_ones_have_their_defaults(folder_of: Callable[[str], Path]) -> None:
+    prompt = PromptArgs(
+        template="chatml", system="Be brief.", max_length=9, enable_thinking=False, response_prefix="Well"
+    )
+    template = Template.from_folder(folder_of("chatml"), prompt)
+    assert template.args == TemplateArgs(
+        template="chatml", system="Be brief.", max_length=9, enable_thinking=False, response_prefix="Well"
+    )
+    assert {field.name for field in dataclasses.fields(TemplateArgs)} - {
+        field.name for field in dataclasses.fields(PromptArgs)
+    } == {"truncation_strategy", "loss_scale"}

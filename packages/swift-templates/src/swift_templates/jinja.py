@@ -5,23 +5,20 @@ insides. The limits here keep it from running for ever or filling the memory:
 
 - the source's size, before it is compiled;
 - the time and the output's size, looked at with every chunk that `generate` yields, and the time with every turn of a
-  loop and every call of a macro as well, since a loop can run without making output;
-- the size of each value that a variable is set to, and of each product (`*`, `**`), since a text that is doubled in a
-  loop grows without making output;
+  loop and every call, filter and test as well, since a loop can run without making output;
+- the size of every value that an operator, call, filter, slice or block makes, before it is made where it could be much
+  larger than what it is made of, and the bytes of all these values together;
 - the length of a `range`.
 
-The looks are put into the template's syntax tree after parsing; what it renders is what transformers renders.
+Some looks are put into the template's syntax tree after parsing, the others are where the sandbox calls what the
+template names; what it renders is what transformers renders.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import re
-import threading
-import time
-from collections.abc import Mapping, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sized
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -31,24 +28,18 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
 
 from .errors import ChatTemplateError, RenderLimitExceeded
+from .render_limits import Meter, RenderLimits
+from .text_bounds import bound_concat, bound_filters, bound_format, bound_tests, check_method, check_printf
 
 _TICK = "count a step"  # Filter names with spaces in them cannot be written in a template, so none can reach these.
 _BOUND = "bound a value"
+_CONCAT = "join the operands"
 _MAX_POWER_BITS = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class RenderLimits:
-    """How much a chat template may use."""
-
-    source_chars: int = 1_000_000
-    output_chars: int = 32_000_000
-    value_items: int = 32_000_000
-    """Characters of a text, or items of a list, that a variable may hold."""
-    range_items: int = 100_000
-    time_s: float = 10.0
+_MAX_DATE_FORM = 1000
 
 
 class ChatTemplate:
@@ -65,16 +56,16 @@ class ChatTemplate:
     def __init__(self, source: str, *, limits: RenderLimits | None = None) -> None:
         self.source = source
         self._limits = limits or RenderLimits()
-        self._run = _Run()
+        self._meter = Meter(self._limits)
         if len(source) > self._limits.source_chars:
             raise RenderLimitExceeded(
                 f"the chat template has {len(source)} characters; expected at most {self._limits.source_chars}"
             )
-        environment = _build_environment(self._run, self._limits)
+        environment = _build_environment(self._meter)
         try:
             tree = environment.parse(source)
             self.marks_generation: bool = environment.generation_found
-            _instrument(tree)
+            _Instruments().visit(tree)
             tree.set_environment(environment)
             code = environment.compile(tree)
         except jinja2.TemplateSyntaxError as error:
@@ -108,9 +99,9 @@ class ChatTemplate:
         return self._render(variables, marks=marks)
 
     def _render(self, variables: Mapping[str, object], *, marks: tuple[str, str] | None) -> str:
-        run, limits = self._run, self._limits
-        run.marks = marks
-        run.deadline = time.monotonic() + limits.time_s
+        meter, limits = self._meter, self._limits
+        meter.marks = marks
+        meter.start()
         chunks: list[str] = []
         size = 0
         try:
@@ -120,7 +111,7 @@ class ChatTemplate:
                     raise RenderLimitExceeded(
                         f"the chat template made more than {limits.output_chars} characters; it was stopped"
                     )
-                _check_time(run, limits)
+                meter.tick()
                 chunks.append(chunk)
         except ChatTemplateError:
             raise
@@ -147,13 +138,6 @@ def compile_chat_template(source: str) -> ChatTemplate:
     return ChatTemplate(source)
 
 
-class _Run(threading.local):
-    """What holds for the rendering that goes on in this thread."""
-
-    deadline: float = 0.0
-    marks: tuple[str, str] | None = None
-
-
 class _Generation(Extension):
     """The `{% generation %}` tag of transformers: what stands in it is the model's own."""
 
@@ -168,86 +152,158 @@ class _Generation(Extension):
         return nodes.CallBlock(self.call_method("_enclose"), [], [], body).set_lineno(line)
 
     def _enclose(self, caller: Macro) -> str:
-        marks = self.environment.run.marks
+        marks = self.environment.meter.marks
         text = str(caller())
         return f"{marks[0]}{text}{marks[1]}" if marks else text
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with products kept small."""
+    """Jinja's sandbox, in which the meter sees what operators and calls make."""
 
-    intercepted_binops = frozenset(("*", "**"))
-    run: _Run
-    limits: RenderLimits
+    intercepted_binops = frozenset(("+", "*", "/", "//", "%", "**"))
+    meter: Meter
     generation_found = False
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401  (Jinja's signature)
-        if operator == "**":
-            too_large = isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > _MAX_POWER_BITS
-        else:
-            too_large = _product_size(left, right) > self.limits.value_items
-        if too_large:
-            raise RenderLimitExceeded(f"the chat template computes a {operator!r} that is too large; it was stopped")
-        return super().call_binop(context, operator, left, right)
+        self._check_binop(operator, left, right)
+        return self.meter.made(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (Jinja's signature)
+        self.meter.tick()
+        if args and getattr(called, "__name__", "") == "join" and not isinstance(args[0], Sized):
+            args = (self.meter.listed(args[0]), *args[1:])
+        check_method(self.meter, called, [*args, *kwargs.values()])
+        return self.meter.made(super().call(context, called, *args, **kwargs))
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:  # noqa: ANN401  (Jinja's signature)
+        if super().wrap_str_format(value) is None:
+            return None
+        return bound_format(self.meter, self, value)
+
+    def concat(self, pieces: Iterable[str]) -> str:
+        """Join what a macro or block has written."""
+        written = list(pieces)
+        self.meter.expect(sum(map(len, written)))
+        text = "".join(written)
+        self.meter.made(text)
+        return text
+
+    def _check_binop(self, operator: str, left: object, right: object) -> None:
+        if isinstance(left, int) and isinstance(right, int):
+            self._check_int_binop(operator, left, right)
+        elif operator == "%" and isinstance(left, str):
+            check_printf(self.meter, left, right)
+        elif operator == "*":
+            value, times = (left, right) if isinstance(right, int) else (right, left)
+            if isinstance(times, int) and self.meter.weigh(value) * times > self.meter.limits.value_items:
+                raise _too_large(operator)
+        elif operator == "+" and isinstance(left, Sized) and isinstance(right, Sized):
+            self.meter.expect(len(left) + len(right))
+
+    def _check_int_binop(self, operator: str, left: int, right: int) -> None:
+        bits = (left.bit_length(), right.bit_length())
+        if operator == "**" and bits[0] * right > _MAX_POWER_BITS:
+            raise _too_large(operator)
+        self.meter.expect_int(sum(bits) if operator == "*" else max(bits))
 
 
-def _build_environment(run: _Run, limits: RenderLimits) -> _Sandbox:
+class _Namespace(Namespace):
+    """Jinja's, without a look inside: what it holds can be put there after it was weighed."""
+
+    def __repr__(self) -> str:
+        return "<Namespace>"
+
+
+def _build_environment(meter: Meter) -> _Sandbox:
     environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-    environment.run, environment.limits = run, limits
+    environment.meter = meter
 
     # A filter that takes the context is not computed when the template is compiled.
     @jinja2.pass_context
-    def tick(context: Context, value: None) -> None:
-        _check_time(run, limits)
-
-    def bounded(value: object) -> object:
-        if isinstance(value, Sized) and len(value) > limits.value_items:
-            raise RenderLimitExceeded(
-                f"the chat template holds a value of more than {limits.value_items} characters or items; it was stopped"
-            )
+    def tick(context: Context, value: object) -> object:
+        meter.tick()
         return value
 
     def bounded_range(*args: int) -> range:
         numbers = range(*args)
-        if len(numbers) > limits.range_items:
+        if len(numbers) > meter.limits.range_items:
             raise RenderLimitExceeded(
-                f"the chat template asks for a range of {len(numbers)} numbers; expected at most {limits.range_items}"
+                f"the chat template asks for a range of {len(numbers)} numbers; "
+                f"expected at most {meter.limits.range_items}"
             )
         return numbers
 
-    environment.filters.update({_TICK: tick, _BOUND: bounded, "tojson": _to_json})
-    environment.globals.update(range=bounded_range, raise_exception=_raise_exception, strftime_now=_strftime_now)
+    filters = {**bound_filters(meter), _TICK: tick, _BOUND: meter.made, _CONCAT: bound_concat(meter)}
+    # In place, since Jinja's own annotation takes no other table of functions.
+    environment.filters.clear()
+    environment.filters.update(filters)
+    environment.tests.clear()
+    environment.tests.update(bound_tests(meter))
+    # Of Jinja's own, these are not there: lipsum, which makes text of any length, cycler and joiner.
+    environment.globals = {
+        "dict": dict,
+        "namespace": _Namespace,
+        "raise_exception": _raise_exception,
+        "range": bounded_range,
+        "strftime_now": _strftime_now,
+    }
     return environment
 
 
-def _instrument(tree: nodes.Template) -> None:
-    """Put the looks at time and size into the tree."""
-    blocks: list[nodes.For | nodes.Macro] = [*tree.find_all(nodes.For), *tree.find_all(nodes.Macro)]
-    for block in blocks:
-        step = nodes.Filter(nodes.Const(None), _TICK, [], [], None, None)
-        block.body.insert(0, nodes.ExprStmt(step).set_lineno(block.lineno, override=True))
-    for assignment in list(tree.find_all(nodes.Assign)):
-        line = assignment.lineno
-        assignment.node = nodes.Filter(assignment.node, _BOUND, [], [], None, None).set_lineno(line)
-    for block_assignment in list(tree.find_all(nodes.AssignBlock)):
-        bound = nodes.Filter(block_assignment.filter, _BOUND, [], [], None, None)
-        bound.set_lineno(block_assignment.lineno)
-        block_assignment.filter = bound
+class _Instruments(NodeTransformer):
+    """Puts the looks at time and size into the tree."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        if node.test is not None:
+            node.test = _filtered(node.test, _TICK)
+        return _with_step(node)
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
+        self.generic_visit(node)
+        return _with_step(node)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(nodes.List(node.nodes), _CONCAT, line=node.lineno)
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        # A slice goes past the sandbox.
+        return _filtered(node, _BOUND) if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:
+        return _bounded(self.generic_visit(node), node.items)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        self.generic_visit(node)
+        return _bounded(node, node.items) if node.ctx == "load" else node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        return _bounded(self.generic_visit(node), [part for pair in node.items for part in (pair.key, pair.value)])
 
 
-def _check_time(run: _Run, limits: RenderLimits) -> None:
-    if time.monotonic() > run.deadline:
-        raise RenderLimitExceeded(f"the chat template ran for more than {limits.time_s:g} s; it was stopped")
+def _with_step(block: nodes.For | nodes.Macro) -> nodes.Node:
+    step = _filtered(nodes.Const(None), _TICK, line=block.lineno)
+    block.body.insert(0, nodes.ExprStmt(step).set_lineno(block.lineno))
+    return block
 
 
-def _product_size(left: object, right: object) -> int:
-    if isinstance(left, Sized) and isinstance(right, int):
-        return len(left) * right
-    if isinstance(left, int) and isinstance(right, Sized):
-        return left * len(right)
-    if isinstance(left, int) and isinstance(right, int):
-        return left.bit_length() + right.bit_length()
-    return 0
+def _bounded(literal: nodes.Node, parts: list[nodes.Expr]) -> nodes.Node:
+    # One that holds no other is as large as it is written.
+    if all(isinstance(part, nodes.Const) for part in parts):
+        return literal
+    return _filtered(literal, _BOUND)
+
+
+def _filtered(node: nodes.Node, name: str, *, line: int | None = None) -> nodes.Filter:
+    found = nodes.Filter(node, name, [], [], None, None)
+    found.set_lineno(node.lineno if line is None else line)
+    return found
+
+
+def _too_large(operator: str) -> RenderLimitExceeded:
+    return RenderLimitExceeded(f"the chat template computes a {operator!r} that is too large; it was stopped")
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -255,15 +311,6 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _strftime_now(form: str) -> str:
+    if len(form) > _MAX_DATE_FORM:
+        raise RenderLimitExceeded(f"strftime_now is given {len(form)} characters; expected at most {_MAX_DATE_FORM}")
     return datetime.now().strftime(form)
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | str | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own filter escapes HTML characters, which no model has seen; this one is transformers'.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
