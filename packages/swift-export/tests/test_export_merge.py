@@ -64,6 +64,9 @@ def test_a_merged_model_that_answers_otherwise_is_refused(
         run_export(arguments(adapter_folder, tmp_path / "merged"))
     assert load_file(next((tmp_path / "merged.unfinished").glob("*.safetensors")))
     assert not (tmp_path / "merged").exists()
+    # What was kept is not written over.
+    with pytest.raises(OutputFolderTaken, match="an earlier export left"):
+        run_export(arguments(adapter_folder, tmp_path / "merged"))
 
 
 def test_a_folder_that_holds_something_is_refused(adapter_folder: Path, tmp_path: Path) -> None:

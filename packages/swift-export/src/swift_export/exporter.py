@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from swift_templates.template import Template
     from swift_tuners.args import ModelArgs
     from swift_tuners.checkpoint import SwiftConfig
+    from swift_tuners.models.resolve import ResolvedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class ExportSource:
     adapters: list[Path]
     template: Template
     record: SwiftConfig
+    resolved: ResolvedModel | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ def run_export(args: ExportArgs, *, on_output_dir: Callable[[Path], None] | None
 
     Raises:
         InvalidExportArgs: nothing to do is named, or no adapter.
-        OutputFolderTaken: the output folder is not empty.
+        OutputFolderTaken: the output folder is not empty, or an earlier export left an unfinished one.
         ParityLost: the exported model answers otherwise than its source.
     """
     if not args.export.merge_lora:
@@ -47,12 +46,14 @@ def run_export(args: ExportArgs, *, on_output_dir: Callable[[Path], None] | None
                 "name a --model"
             )
     model = choose_base(args.model, records[0])
-    template = Template.from_folder(resolve_model(model).folder, _fill_template(args.template, records[0]))
-    source = ExportSource(model=model, adapters=adapters, template=template, record=records[0])
+    resolved = resolve_model(model)
+    template = Template.from_folder(resolved.folder, _fill_template(args.template, records[0]))
+    source = ExportSource(model=model, adapters=adapters, template=template, record=records[0], resolved=resolved)
     # What is not finished, or answers otherwise, never stands under the name that was asked for.
     unfinished = folder.with_name(f"{folder.name}.unfinished")
+    if unfinished.exists():
+        raise OutputFolderTaken(f"{str(unfinished)!r} is what an earlier export left; look at it, then delete it")
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         report = EXPORTERS.load_class("merge")().export(source, unfinished)
         unfinished.replace(folder)

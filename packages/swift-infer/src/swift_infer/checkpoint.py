@@ -15,6 +15,7 @@ from swift_templates.registry import nearest
 from swift_tuners.args import ModelArgs
 from swift_tuners.checkpoint import SwiftConfig
 from swift_tuners.checkpoint_folder import choose_base, find_checkpoint, read_record
+from swift_tuners.models.resolve import ResolvedModel
 
 from .args import EngineArgs
 from .errors import InvalidInferArgs
@@ -31,12 +32,14 @@ class ServedModel:
         adapters: name to folder, in the order of attachment.
         adapter: the one that answers; None is the model as loaded.
         template: how conversations become tokens: as the answering adapter was trained.
+        resolved: where the model lies, once that is known.
     """
 
     model: ModelArgs
     adapters: dict[str, Path]
     adapter: str | None
     template: PromptArgs
+    resolved: ResolvedModel | None = None
 
 
 def resolve_served(engine: EngineArgs, model: ModelArgs, template: PromptArgs) -> ServedModel:

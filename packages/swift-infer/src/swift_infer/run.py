@@ -58,7 +58,9 @@ def run_infer(args: InferArgs, *, on_output_dir: Callable[[Path], None] | None =
         if args.ask.val_dataset
         else []
     )
-    template = Template.from_folder(resolve_model(served.model).folder, served.template)
+    resolved = resolve_model(served.model)
+    served = replace(served, resolved=resolved)
+    template = Template.from_folder(resolved.folder, served.template)
     engine = create_engine(args.engine.infer_backend, served, template, max_batch_size=args.engine.max_batch_size)
     responder = Responder(engine, template, args.sampling, adapter=served.adapter)
     if target is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Documents that leak move logits by about their own size; rounding of bfloat16 stays a hundred times below.
+# Measured: 0 for SmolLM2-135M on a CPU, in float32 and bfloat16; 0.6 for a random Mamba, which leaks.
 LEAK = 0.05
 
 

@@ -15,8 +15,8 @@ from ..errors import ParityLost
 from ..exporter import Exporter, ExportSource, ParityReport
 from ..parity import all_logps, compare, continue_greedily, parity_prompts
 
-# Largest mean divergence, in nats, that rounding may cause: measured 1e-9 in float32 and 1e-4 in bfloat16 on a model of
-# 135 million parameters, where a wrongly merged adapter gives more than 0.1.
+# Largest mean divergence, in nats, that rounding may cause. Measured on a CPU, a model of 135 million parameters with
+# a LoRA of rank 16: 2e-8 in float32 and 2e-3 in bfloat16 when merged, 2.1 when the adapter is lost.
 MEAN_DIVERGENCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 
@@ -25,7 +25,7 @@ class Merge(Exporter):
 
     def export(self, source: ExportSource, folder: Path) -> ParityReport:
         """Merge, save, load what was saved, and compare."""
-        loaded = load_model(source.model)
+        loaded = load_model(source.model, source.resolved)
         adapters = {f"adapter_{index}": path for index, path in enumerate(source.adapters)}
         model, names = attach_adapters(loaded.model, adapters)
         model.set_active_tuners(each for tuners in names.values() for each in tuners)

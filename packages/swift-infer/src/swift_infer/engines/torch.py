@@ -29,7 +29,7 @@ class TorchEngine(Engine):
     def __init__(self, served: ServedModel, template: Template, *, max_batch_size: int) -> None:
         self.template = template
         self.max_batch_size = max_batch_size
-        host = load_model(served.model).model
+        host = load_model(served.model, served.resolved).model
         self.model, self._tuners = attach_adapters(host, served.adapters)
         self.model.eval()
         # What the model's folder says of generation would fill in whatever a request leaves open.
