@@ -216,7 +216,7 @@ class NoteTuner(Tuner[PhaseConfig]):
         """Note it."""
         self.config.log.append(f"-{self.name}")
 
-    def on_step(self, step: int) -> None:
+    def on_step(self, step: int, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Note it."""
         self.config.log.append(f"{self.name}{step}")
 

@@ -14,6 +14,7 @@ from .checkpoints import remove_old, write_manifest
 
 if TYPE_CHECKING:
     from swift_tuners import SwiftModel
+    from torch.optim import Optimizer
 
     from .trainer import Trainer
 
@@ -78,9 +79,16 @@ class TunerSteps(TrainerCallback):
     def __init__(self, model: SwiftModel) -> None:
         self.model = model
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Pass the number of the step on."""
-        self.model.on_step(state.global_step)
+    def on_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Optimizer | None = None,
+        **_: object,
+    ) -> None:
+        """Pass on the number of the step, which is done but not counted yet; its gradients are still there."""
+        self.model.on_step(state.global_step + 1, optimizer)
 
 
 class RunLog(TrainerCallback):

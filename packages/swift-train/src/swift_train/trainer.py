@@ -165,7 +165,10 @@ class Trainer(HfTrainer):
                 "try a lower --learning_rate, or --torch_dtype float32"
             )
         # Data parallelism averages gradients over processes; the division by the global denominator asks for their sum.
-        return loss * (self.args.world_size / max(float(num_items_in_batch), 1e-12))
+        share = loss * (self.args.world_size / max(float(num_items_in_batch), 1e-12))
+        auxiliary = self.host.auxiliary_loss() if isinstance(self.host, SwiftModel) else None
+        # Once a step, not once a forward pass.
+        return share if auxiliary is None else share + auxiliary / self.current_gradient_accumulation_steps
 
     def evaluate(
         self,

@@ -6,18 +6,21 @@ The host is changed in place and keeps its class; this wrapper adds the tuners' 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MethodType
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from .checkpoint import DEFAULT_TUNER, SwiftConfig, TunerEntry, package_versions
 from .errors import DuplicateName, UnknownName, UnsupportedConfig
+from .offloading import OffloadedTensors
 from .registry import nearest
-from .tuner import AnyTuner, ParamGroup
+from .tuner import AnyTuner, Device, ParamGroup
 
 
 class ParameterCount(NamedTuple):
@@ -44,6 +47,7 @@ class SwiftModel(nn.Module):
         self.host = host
         self.training = host.training
         self._tuners: dict[str, AnyTuner] = {}
+        self._offloaded: dict[str, OffloadedTensors] = {}
         self._host_flags = [(parameter, parameter.requires_grad) for parameter in host.parameters()]
         # Trainers read the names of the arguments to know which columns a model takes.
         self.forward = MethodType(_forward_with_signature_of(host), self)  # type: ignore[method-assign]  # as said
@@ -79,7 +83,8 @@ class SwiftModel(nn.Module):
 
         Raises:
             DuplicateName: there is a tuner of this name.
-            UnsupportedConfig: the tuner belongs below one that is attached already, or does not fit the host.
+            UnsupportedConfig: the tuner belongs below one that is attached already, cannot live with one, or does not
+                fit the host.
             TargetNotFound: a target names no module.
         """
         if tuner.name in self._tuners:
@@ -92,15 +97,24 @@ class SwiftModel(nn.Module):
                     f"tuner {tuner.name!r} ({tuner.kind}) must be attached before {other.name!r} ({other.kind}); "
                     "give both to one call of Swift.prepare_model, which orders them"
                 )
+            reason = tuner.conflict_with(other) or other.conflict_with(tuner)
+            if reason:
+                raise UnsupportedConfig(
+                    f"tuners {other.name!r} ({other.kind}) and {tuner.name!r} ({tuner.kind}) cannot be on one model: "
+                    f"{reason}; choose one of them"
+                )
         try:
             tuner.attach(self.host)
+            self._check_host_parameters(tuner)
             self._tuners[tuner.name] = tuner
         finally:
             self._refresh_gradients()
 
     def detach(self, name: str) -> None:
         """Take one tuner off. Raises UnknownName."""
-        self._tuner(name).detach()
+        tuner = self._tuner(name)
+        self._restore(name)
+        tuner.detach()
         del self._tuners[name]
         self._refresh_gradients()
 
@@ -114,7 +128,7 @@ class SwiftModel(nn.Module):
         self.set_active_tuners(name for name in self.active_tuners if name not in off)
 
     def set_active_tuners(self, names: str | Iterable[str]) -> None:
-        """Switch exactly these tuners on; on an error nothing has changed.
+        """Switch exactly these tuners on; those that were offloaded come back. On an error nothing has changed.
 
         Raises:
             UnknownName: a tuner of such a name is not attached.
@@ -122,6 +136,8 @@ class SwiftModel(nn.Module):
         """
         wanted = {self._known(name) for name in ([names] if isinstance(names, str) else names)}
         before = set(self.active_tuners)
+        for name in wanted:
+            self._restore(name)
         try:
             self._switch(wanted)
         except BaseException:
@@ -129,6 +145,56 @@ class SwiftModel(nn.Module):
             raise
         finally:
             self._refresh_gradients()
+
+    @contextmanager
+    def rows(self, names: Sequence[str | Sequence[str] | None]) -> Iterator[None]:
+        """Choose tuners for each row of a batch, while the block runs; afterwards those are active that were before.
+
+        Args:
+            names: for each row a tuner, several, or None for the host alone.
+
+        Raises:
+            UnknownName: a tuner of such a name is not attached.
+            UnsupportedConfig: a method acts on a whole batch only.
+
+        Example:
+            >>> with model.rows(["poems", None, "code"]):
+            ...     model(input_ids=three_rows)
+        """
+        choice = [frozenset([each] if isinstance(each, str) else each or ()) for each in names]
+        before = self.active_tuners
+        self.set_active_tuners(sorted(set[str]().union(*choice)))
+        try:
+            for name in self.active_tuners:
+                self._tuners[name].choose_rows(choice)
+            yield
+        finally:
+            for tuner in self._tuners.values():
+                tuner.choose_rows(None)
+            self.set_active_tuners(before)
+
+    def offload(self, *names: str, device: Device = "cpu") -> int:
+        """Switch tuners off and move their weights out of the way; activating one brings it back.
+
+        Args:
+            names: which; without names, all that are off.
+            device: 'cpu' is main memory; 'meta' is a temporary file, so that they take no memory.
+
+        Returns:
+            The bytes that this frees on the devices where the weights were.
+
+        Raises:
+            UnknownName: a tuner of such a name is not attached; then nothing has changed.
+        """
+        chosen = [self._known(name) for name in names] or [
+            each for each in self._tuners if not self._tuners[each].active
+        ]
+        if chosen:
+            self.deactivate(*chosen)
+        for name in chosen:
+            self._restore(name)
+            self._offloaded[name] = OffloadedTensors(self.host, self._tuners[name].tensors(), device)
+        return sum(self._offloaded[name].num_bytes for name in chosen)
 
     def set_trainable(self, name: str, trainable: bool) -> None:
         """Let a tuner train, or only answer. Raises UnknownName."""
@@ -140,10 +206,24 @@ class SwiftModel(nn.Module):
         trained = [tuner for tuner in self._tuners.values() if tuner.trainable and tuner.active]
         return [group for tuner in trained for group in tuner.param_groups(learning_rate)]
 
-    def on_step(self, step: int) -> None:
-        """Tell the tuners that optimizer step number `step`, counted from 1, is done."""
+    def on_step(self, step: int, optimizer: Optimizer | None = None) -> None:
+        """Tell the tuners that optimizer step number `step`, counted from 1, is done.
+
+        Call it after `optimizer.step()` and before `zero_grad()`: some methods look at the gradients.
+
+        Args:
+            step: its number.
+            optimizer: what made it; some methods release its state for parameters that rest.
+        """
         for tuner in self._tuners.values():
-            tuner.on_step(step)
+            tuner.on_step(step, optimizer)
+        self._refresh_gradients()
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """Return what the active tuners add to the loss of each step, or None."""
+        losses = [tuner.auxiliary_loss() for tuner in self._tuners.values() if tuner.active and tuner.trainable]
+        found = [loss for loss in losses if loss is not None]
+        return sum(found[1:], start=found[0]) if found else None
 
     def count_parameters(self) -> ParameterCount:
         """Count the parameters that train, and all of them, tuners included."""
@@ -173,7 +253,8 @@ class SwiftModel(nn.Module):
         entries = []
         for name, tuner in self._tuners.items():
             place = "." if name == DEFAULT_TUNER else name
-            tuner.save(folder / place)
+            with self._at_hand(name):
+                tuner.save(folder / place)
             entries.append(TunerEntry(name=name, kind=tuner.kind, folder=place))
         known = swift_config or SwiftConfig(base_model=getattr(self.host, "name_or_path", None) or None)
         config = replace(known, tuners=entries, packages={**package_versions(), **known.packages})
@@ -219,13 +300,42 @@ class SwiftModel(nn.Module):
                 if (name in wanted) is active:
                     tuner.activate(active)
 
+    def _restore(self, name: str) -> None:
+        if name in self._offloaded:
+            self._offloaded.pop(name).restore()
+
+    @contextmanager
+    def _at_hand(self, name: str) -> Iterator[None]:
+        """Have a tuner's weights back while the block runs."""
+        offloaded = self._offloaded.get(name)
+        self._restore(name)
+        try:
+            yield
+        finally:
+            if offloaded is not None:
+                self.offload(name, device=offloaded.device)
+
+    def _check_host_parameters(self, tuner: AnyTuner) -> None:
+        """Refuse a tuner, attached just now, that changes weights of the host which another one changes too."""
+        own = {id(each) for each in tuner.host_parameters()}
+        names = {id(parameter): name for name, parameter in self.host.named_parameters()}
+        for other in self._tuners.values():
+            shared = [names[id(each)] for each in other.host_parameters() if id(each) in own]
+            if shared:
+                tuner.detach()
+                raise UnsupportedConfig(
+                    f"tuners {other.name!r} ({other.kind}) and {tuner.name!r} ({tuner.kind}) both change the host's "
+                    f"own weight {shared[0]!r}; only one of them can: choose other targets, or detach {other.name!r}"
+                )
+
     def _refresh_gradients(self) -> None:
         """Let exactly the parameters of trainable, active tuners require gradients."""
         for parameter in self.host.parameters():
             parameter.requires_grad_(False)
         for tuner in self._tuners.values():
-            for parameter in tuner.parameters().values():
-                parameter.requires_grad_(tuner.trainable and tuner.active)
+            if tuner.trainable and tuner.active:
+                for parameter in tuner.trained_now().values():
+                    parameter.requires_grad_(True)
 
 
 def _forward_with_signature_of(host: nn.Module) -> Callable[..., Any]:

@@ -116,9 +116,9 @@ def build_tuner(config: TunerConfig, *, name: str) -> AnyTuner:
     # A config of PEFT cannot exist before peft is imported.
     peft = sys.modules.get("peft")
     if peft is not None and isinstance(config, peft.PeftConfig):
-        from .peft_tuner import PeftTuner
+        from .peft_kinds import build_peft_tuner
 
-        return PeftTuner(config, name=name)
+        return build_peft_tuner(config, name=name)
     raise UnsupportedConfig(
         f"the config of tuner {name!r} is {config!r:.120}; expected a config of swift_tuners or of peft"
     )
@@ -157,9 +157,10 @@ def load_tuner(folder: Path, *, name: str) -> AnyTuner:
         UnknownName: no tuner of its kind is registered.
     """
     if (folder / PEFT_CONFIG_FILE).is_file():
-        from .peft_tuner import PeftTuner, read_peft_config
+        from .peft_kinds import build_peft_tuner
+        from .peft_tuner import read_peft_config
 
-        return PeftTuner(read_peft_config(folder), name=name, from_checkpoint=True)
+        return build_peft_tuner(read_peft_config(folder), name=name, from_checkpoint=True)
     path = folder / CONFIG_FILE
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

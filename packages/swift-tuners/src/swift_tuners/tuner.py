@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypedDict, TypeVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Union
 
 from .errors import CannotMerge, UnsupportedConfig
 from .weights import check_state, read_safetensors, write_safetensors
@@ -20,9 +20,11 @@ from .weights import check_state, read_safetensors, write_safetensors
 if TYPE_CHECKING:
     from peft import PeftConfig
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
 CONFIG_FILE = "tuner_config.json"
 WEIGHTS_FILE = "tuner_model.safetensors"
+TRAINING_STATE_FILE = "training_state.safetensors"
 
 JSON: TypeAlias = Union[bool, int, float, str, list["JSON"], dict[str, "JSON"], None]  # noqa: UP007  # a forward reference
 ConfigT = TypeVar("ConfigT")
@@ -55,6 +57,11 @@ class BuildsTuner(Protocol):
         """Return the tuner that this config describes, not yet attached."""
         ...
 
+
+Device: TypeAlias = Literal["cpu", "meta"]
+"""Where a tuner that is off may keep its tensors: in main memory, or in a temporary file ('meta')."""
+RowChoice: TypeAlias = Sequence[frozenset[str]]
+"""For each row of a batch, the names of the tuners that act on it."""
 
 TunerConfig: TypeAlias = Union[BuildsTuner, "PeftConfig"]
 """What `Swift.prepare_model` attaches: a config of ours, or any of PEFT's."""
@@ -113,8 +120,52 @@ class Tuner(ABC, Generic[ConfigT]):
         """Fold the tuner into the host's weights, so that nothing of it remains. Raises CannotMerge."""
         self.check_merge()
 
-    def on_step(self, step: int) -> None:
-        """Take note that optimizer step number `step`, counted from 1, is done."""
+    def on_step(self, step: int, optimizer: Optimizer | None = None) -> None:
+        """Take note that optimizer step number `step`, counted from 1, is done; its gradients are still there.
+
+        Args:
+            step: its number.
+            optimizer: the one that made it, for tuners that release state of parameters which rest.
+        """
+
+    def trained_now(self) -> dict[str, nn.Parameter]:
+        """Return those of `parameters` that get gradients at present: all, unless the tuner has a schedule."""
+        return self.parameters()
+
+    def host_parameters(self) -> list[nn.Parameter]:
+        """Return the host's own parameters whose values this tuner changes; two tuners cannot share one."""
+        return []
+
+    def conflict_with(self, other: AnyTuner) -> str | None:
+        """Return why this tuner cannot be on one model with the other, if it cannot."""
+        return None
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """Return what the method adds to the loss of each step, as a scalar."""
+        return None
+
+    def choose_rows(self, choice: RowChoice | None) -> None:
+        """Act only on the rows that name this tuner, until None ends it.
+
+        Raises:
+            UnsupportedConfig: the method acts on a whole batch.
+        """
+        if choice is not None:
+            raise UnsupportedConfig(
+                f"tuner {self.name!r} ({self.kind}) acts on whole batches, not on single rows; "
+                "give it to all rows by activating it"
+            )
+
+    def tensors(self) -> list[Tensor]:
+        """Return what offloading moves: parameters, and what else the tuner holds in memory."""
+        return list(self.parameters().values())
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs besides the weights; by default nothing."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `training_state` returned in an earlier run."""
 
     def param_groups(self, learning_rate: float) -> list[ParamGroup]:
         """Return the tuner's parameters with the learning rates that the method wants, given the run's."""
@@ -145,6 +196,7 @@ class Tuner(ABC, Generic[ConfigT]):
         write_safetensors(self.state(), folder / WEIGHTS_FILE)
         fields = {"kind": self.kind, **self.config_fields()}
         (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        self.save_training_state(folder)
 
     def load(self, folder: Path) -> None:
         """Read the weights that `save` wrote into the attached tuner.
@@ -154,6 +206,18 @@ class Tuner(ABC, Generic[ConfigT]):
             CheckpointMismatch: see `load_state`.
         """
         self.load_state(read_safetensors(folder / WEIGHTS_FILE), origin=str(folder))
+        self.read_training_state(folder)
+
+    def save_training_state(self, folder: Path) -> None:
+        """Write `training_state` into a folder, if there is some."""
+        state = self.training_state()
+        if state:
+            write_safetensors(state, folder / TRAINING_STATE_FILE)
+
+    def read_training_state(self, folder: Path) -> None:
+        """Take over the training state in a folder, if there is one."""
+        if (folder / TRAINING_STATE_FILE).is_file():
+            self.load_training_state(read_safetensors(folder / TRAINING_STATE_FILE))
 
     def config_fields(self) -> dict[str, JSON]:
         """Return the config as JSON: by default the fields of a dataclass."""
