@@ -116,9 +116,9 @@ def test_it_keeps_the_laws(shift: ShiftArgs) -> None:
         ("start", "an untrained tuner changes nothing"),
         ("always on", "a deactivated tuner leaves the host's output"),
         ("trains the host", "a deactivated tuner leaves the host's output"),
-        ("saves nothing", "a reloaded tuner answers bit for bit"),
+        ("saves nothing", "a reloaded tuner answers as the saved one"),
         ("leaves a parameter", "the state dict has the same keys"),
-        ("leaves its hook", "the host answers as before"),
+        ("leaves its hook", "removal leaves no hook behind"),
     ],
 )
 def test_a_broken_law_is_found(shift: ShiftArgs, fault: str, law: str) -> None:

@@ -157,8 +157,9 @@ class Tuner(ABC, Generic[ConfigT]):
             )
 
     def tensors(self) -> list[Tensor]:
-        """Return what offloading moves: parameters, and what else the tuner holds in memory."""
-        return list(self.parameters().values())
+        """Return what offloading moves: the parameters that are not the host's; add what else is held in memory."""
+        kept = {id(each) for each in self.host_parameters()}
+        return [each for each in self.parameters().values() if id(each) not in kept]
 
     def training_state(self) -> dict[str, Tensor]:
         """Return what a resumed run needs besides the weights; by default nothing."""
