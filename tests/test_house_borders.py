@@ -77,7 +77,9 @@ def test_all_borders_hold() -> None:
         pytest.param("swift_data/rows.py", "def f():\n    import transformers", NUMPY_BORDER, id="transformers"),
         pytest.param("swift_train/args.py", "def f():\n    import yaml", COMMAND_LINE, id="YAML below"),
         pytest.param("swift_infer/args.py", "import argparse", COMMAND_LINE, id="argparse below"),
-        pytest.param("swift_tuners/swift.py", "import peft.tuners", "peft is imported by its one adapter", id="peft"),
+        pytest.param(
+            "swift_tuners/swift.py", "import peft.tuners", "peft is imported by the modules named after it", id="peft"
+        ),
         pytest.param(
             "swift_tuners/swift.py", "import transformers", "behind swift_tuners.models", id="transformers in tuners"
         ),

@@ -68,7 +68,7 @@ def test_every_kind_of_component_has_an_example() -> None:
     registries = (TUNERS, families, DATASETS, REWARDS, ALGORITHMS, ENGINES, EXPORTERS, COMMANDS)
     found = {registry.kind: registry.names() for registry in registries}
     examples = {
-        "tuner": "ia3",
+        "tuner": "miss",
         "template family": "zephyr",
         "dataset": "capitals",
         "reward": "brief",
@@ -93,9 +93,9 @@ def test_the_examples_pass_the_linter(guest: Path) -> None:
 
 
 def test_the_tuner_keeps_the_laws() -> None:
-    kind = TUNERS.load_class("ia3")
+    kind = TUNERS.load_class("miss")
     assert issubclass(kind, TunerArgs)
-    check_tuner(lambda: kind().build_config(), tiny_decoder, tiny_decoder_inputs())
+    check_tuner(lambda: kind(**kind.laws.example).build_config(), tiny_decoder, tiny_decoder_inputs())
 
 
 def test_the_template_family_keeps_the_laws(tmp_path: Path) -> None:

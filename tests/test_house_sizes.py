@@ -58,8 +58,9 @@ def test_test_files_have_unique_names() -> None:
 def test_a_distribution_has_its_papers(distribution: Distribution) -> None:
     expected = ["README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"]
     assert [name for name in expected if not (distribution.folder / name).is_file()] == []
-    inside = ["__init__.py", "__init__.pyi", "_version.py", "py.typed", "testing.py"]
+    inside = ["__init__.py", "__init__.pyi", "_version.py", "py.typed"]
     assert [name for name in inside if not (distribution.source / name).is_file()] == []
+    assert (distribution.source / "testing.py").is_file() or (distribution.source / "testing" / "__init__.py").is_file()
     assert (distribution.folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     changelog = (distribution.folder / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## {distribution.version}" in changelog

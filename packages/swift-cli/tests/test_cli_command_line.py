@@ -159,7 +159,7 @@ def test_dry_run_is_no_part_of_the_arguments() -> None:
         (["--learning_rat", "1"], UnknownOption, "--learning_rat is unknown; did you mean --learning_rate?"),
         (["--tuner"], InvalidCommandLine, "--tuner needs a value"),
         (["--tuner", "--rank", "3"], InvalidCommandLine, "--tuner needs a value"),
-        (["--tuner", "loar"], UnknownName, "tuner 'loar' is unknown; did you mean 'lora'?"),
+        (["--tuner", "lorra"], UnknownName, "tuner 'lorra' is unknown; did you mean 'lora'"),
         (["--tuner", "lora", "full"], InvalidValue, "--tuner takes one value, not 2: 'lora' 'full'"),
         (["--config"], InvalidCommandLine, "--config needs a value"),
         (["-lr", "1"], InvalidCommandLine, "'-lr' is no option; an option begins with two dashes"),

@@ -85,8 +85,8 @@ def test_the_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
             "swift sft: error: --learning_rat is unknown; did you mean --learning_rate?\n",
         ),
         (["sft", "--lr", "abc"], "swift sft: error: --lr is 'abc'; expected a number, or none\n"),
-        (["sft", "--tuner", "loar"], "swift sft: error: tuner 'loar' is unknown; did you mean 'lora'?\n"),
-        (["sft", "--tuner", "loar", "--help"], "swift sft: error: tuner 'loar' is unknown; did you mean 'lora'?\n"),
+        (["sft", "--tuner", "lorra"], "swift sft: error: tuner 'lorra' is unknown; did you mean 'lora'"),
+        (["sft", "--tuner", "lorra", "--help"], "swift sft: error: tuner 'lorra' is unknown; did you mean 'lora'"),
         (["sft", "no.yaml"], "swift sft: error: the YAML file 'no.yaml' does not exist\n"),
     ],
 )

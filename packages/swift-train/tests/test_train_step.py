@@ -20,7 +20,7 @@ from swift_train.batches import PackDataset
 from swift_train.errors import TrainingDiverged
 from swift_train.trainer import Trainer, TrainerSettings
 from swift_train.training_arguments import build_training_arguments
-from swift_tuners import Swift
+from swift_tuners import LoraConfig, Swift
 from swift_tuners.peft_tuner import PeftTuner
 from swift_tuners.tuner import ParamGroup
 from swift_tuners.tuners.lora import LoraArgs
@@ -177,7 +177,7 @@ class FasterBConfig:
 
     def build_tuner(self, name: str) -> FasterB:
         """Return the tuner, not yet attached."""
-        return FasterB(LoraArgs().build_config(), name=name)
+        return FasterB(LoraConfig(target_modules="all-linear"), name=name)
 
 
 def test_a_tuner_chooses_its_own_learning_rates(model_folder: Path, tmp_path: Path) -> None:

@@ -1,47 +1,12 @@
-"""Every registered tuner, and PEFT's methods given as objects, keep the laws."""
+"""LoRA keeps the laws with its options, and on layers of other kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import peft
 import pytest
 import torch
-from swift_tuners import TUNERS, LoraConfig, TunerConfig
+from swift_tuners import LoraConfig, TunerConfig
 from swift_tuners.testing import check_tuner, tiny_decoder, tiny_decoder_inputs, toy_mlp, toy_mlp_inputs
 from torch import nn
-
-MODELS = {"mlp": (toy_mlp, toy_mlp_inputs), "decoder": (tiny_decoder, tiny_decoder_inputs)}
-
-on_each_model = pytest.mark.parametrize(("make_model", "make_inputs"), MODELS.values(), ids=MODELS.keys())
-
-
-@on_each_model
-@pytest.mark.parametrize("name", TUNERS.names())
-def test_every_registered_tuner_keeps_the_laws(
-    name: str, make_model: Callable[[], nn.Module], make_inputs: Callable[[], dict[str, torch.Tensor]]
-) -> None:
-    check_tuner(lambda: TUNERS.load_class(name)().build_config(), make_model, make_inputs())
-
-
-PEFT_CONFIGS: dict[str, Callable[[], TunerConfig]] = {
-    "rslora": lambda: LoraConfig(target_modules="all-linear", use_rslora=True),
-    "dora": lambda: LoraConfig(target_modules="all-linear", use_dora=True),
-    "ia3": lambda: peft.IA3Config(target_modules="all-linear", feedforward_modules=[]),
-    "loha": lambda: peft.LoHaConfig(target_modules="all-linear"),
-    "lokr": lambda: peft.LoKrConfig(target_modules="all-linear"),
-    "oft": lambda: peft.OFTConfig(target_modules="all-linear", oft_block_size=4, use_cayley_neumann=False),
-}
-
-
-@on_each_model
-@pytest.mark.parametrize("make_config", PEFT_CONFIGS.values(), ids=PEFT_CONFIGS.keys())
-def test_methods_of_peft_keep_the_laws(
-    make_config: Callable[[], TunerConfig],
-    make_model: Callable[[], nn.Module],
-    make_inputs: Callable[[], dict[str, torch.Tensor]],
-) -> None:
-    check_tuner(make_config, make_model, make_inputs())
 
 
 @pytest.mark.parametrize("bias", ["all", "lora_only"])

@@ -244,10 +244,11 @@ BAD_CONFIGS = {
     "a broken pattern": (lora(target_modules="(up"), TargetNotFound, "no regular expression"),
     "a module that cannot be adapted": (lora(target_modules=["down", "act"]), UnsupportedConfig, "GELU"),
     "a module to save with a typo": (lora(modules_to_save=["dowm"]), TargetNotFound, "'dowm' matches no.*'down'"),
-    "prompt tuning": (peft.PromptTuningConfig(task_type="CAUSAL_LM"), UnsupportedConfig, "adds to the model's input"),
-    "a start that changes the base": (lora(init_lora_weights="pissa"), UnsupportedConfig, "'pissa' is not supported"),
-    "new tokens": (lora(trainable_token_indices=[1]), UnsupportedConfig, "trainable_token_indices"),
-    "shared state": (peft.VeraConfig(target_modules=["up"]), UnsupportedConfig, "shared state"),
+    "prompt tuning": (
+        peft.PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"),
+        UnsupportedConfig,
+        "a transformers config and input embeddings",
+    ),
     "no target and no known architecture": (LoraConfig(), UnsupportedConfig, "target_modules"),
     "no config": ({"r": 8}, UnsupportedConfig, "expected a config"),
     "a class instead of a config": (LoraConfig, UnsupportedConfig, "expected a config"),
@@ -332,8 +333,10 @@ def test_two_tuners_that_train_one_module_in_full_exclude_each_other() -> None:
     assert torch.equal(answer(model, toy_mlp_inputs()), only_two)
 
 
-def test_attention_layers_of_torch_are_left_out_of_all_linear() -> None:
-    # torch's attention reads the weight of its projection and never calls it, so an adapter there would do nothing.
+def test_layers_whose_parent_reads_their_weight_are_left_out_of_all_linear() -> None:
+    # torch's encoder layer multiplies by the weights itself where nothing trains: an adapter there would do nothing.
     encoder = nn.TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=16, batch_first=True)
-    model = Swift.prepare_model(encoder, LoraConfig(r=2, target_modules="all-linear"))
-    assert {name.partition(".")[0] for name in model.tuners["default"].parameters()} == {"linear1", "linear2"}
+    with pytest.raises(TargetNotFound, match=r"reads the weight of 'self_attn\.out_proj' instead of calling the layer"):
+        Swift.prepare_model(encoder, LoraConfig(r=2, target_modules="all-linear"))
+    model = Swift.prepare_model(nn.ModuleList([encoder, nn.Linear(8, 8)]), LoraConfig(r=2, target_modules="all-linear"))
+    assert {name.partition(".")[0] for name in model.tuners["default"].parameters()} == {"1"}

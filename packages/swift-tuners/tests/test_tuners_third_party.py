@@ -101,7 +101,7 @@ def shift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShiftArgs]:
 
 
 def test_it_is_registered_beside_ours(shift: ShiftArgs) -> None:
-    assert TUNERS.names() == ["lora", "shift"]
+    assert {"lora", "shift"} <= set(TUNERS.names())
     with pytest.raises(UnknownName, match="did you mean 'shift'"):
         TUNERS.load("shfit")
 

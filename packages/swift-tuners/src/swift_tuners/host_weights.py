@@ -1,10 +1,14 @@
-"""What tuners do to the host's own weights: train some and put the originals back, or untie shared ones to merge."""
+"""What tuners do to the host's own weights: train some and put the originals back, or untie shared ones to merge.
+
+Some of PEFT's layers also take parameters out of their modules to compute with others, and put new ones there.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class SwappedParameter:
@@ -14,11 +18,42 @@ class SwappedParameter:
         self.parameter = parameter
         self._other = parameter.detach().clone()
 
+    @property
+    def stored(self) -> Tensor:
+        """The values that are not in the model at present: the originals while the tuner is on, else the tuned ones."""
+        return self._other
+
     def swap(self) -> None:
         """Exchange tuned and original values; the parameter stays the same object."""
         present = self.parameter.data
         self.parameter.data = self._other.to(present.device, present.dtype)
         self._other = present
+
+
+class PlacedParameters:
+    """Which parameters modules hold, and in which order, so that the same objects can be put there again."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._places = [(module, dict(module._parameters)) for module in modules]
+
+    def keep(self, modules: Iterable[nn.Module]) -> None:
+        """Forget all but these modules."""
+        kept = {id(module) for module in modules}
+        self._places = [(module, held) for module, held in self._places if id(module) in kept]
+
+    def note(self, module: nn.Module) -> None:
+        """Take over what a module holds now, if it is one of those."""
+        self._places = [(each, dict(each._parameters) if each is module else held) for each, held in self._places]
+
+    def restore(self) -> None:
+        """Put the parameters back, with their present values."""
+        for module, held in self._places:
+            for name, parameter in held.items():
+                present = module._parameters.get(name)
+                if parameter is not None and present is not None and present is not parameter:
+                    parameter.data = present.data
+            module._parameters.clear()
+            module._parameters.update(held)
 
 
 def find_shared(model: nn.Module) -> set[int]:
@@ -27,11 +62,11 @@ def find_shared(model: nn.Module) -> set[int]:
     return {each for each, count in counts.items() if count > 1}
 
 
-def untie(module: nn.Module, shared: set[int]) -> None:
+def untie(module: nn.Module, shared: set[int], name: str = "weight") -> None:
     """Give a module a weight of its own where it shares one, so that a change of it does not reach the other module."""
-    weight = getattr(module, "weight", None)
+    weight = getattr(module, name, None)
     if isinstance(weight, nn.Parameter) and id(weight) in shared:
-        module.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+        setattr(module, name, nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad))
 
 
 def record_untied(model: nn.Module) -> None:

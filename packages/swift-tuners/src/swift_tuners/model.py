@@ -20,7 +20,7 @@ from .checkpoint import DEFAULT_TUNER, SwiftConfig, TunerEntry, package_versions
 from .errors import DuplicateName, UnknownName, UnsupportedConfig
 from .offloading import OffloadedTensors
 from .registry import nearest
-from .tuner import AnyTuner, Device, ParamGroup
+from .tuner import AnyTuner, Device, ParamGroup, Tuner
 
 
 class ParameterCount(NamedTuple):
@@ -215,9 +215,12 @@ class SwiftModel(nn.Module):
             step: its number.
             optimizer: what made it; some methods release its state for parameters that rest.
         """
-        for tuner in self._tuners.values():
+        acting = [tuner for tuner in self._tuners.values() if type(tuner).on_step is not Tuner.on_step]
+        for tuner in acting:
             tuner.on_step(step, optimizer)
-        self._refresh_gradients()
+        # Walking over all parameters takes 15 ms on a model of 135 million.
+        if acting:
+            self._refresh_gradients()
 
     def auxiliary_loss(self) -> Tensor | None:
         """Return what the active tuners add to the loss of each step, or None."""

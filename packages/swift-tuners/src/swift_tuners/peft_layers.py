@@ -1,23 +1,30 @@
 """PEFT's layers, one adapter at a time: what is on, what is there, and the host's module back in its place.
 
 PEFT's own functions switch and delete on the whole model at once. A layer here is a module that PEFT put in the place
-of one of the host's: one with adapters around the host's module, or one with copies of it that train in full
-(`modules_to_save`).
+of one of the host's: one with adapters around the host's module, one with copies of it that train in full
+(`modules_to_save`), or one with rows of its own for some tokens (`trainable_token_indices`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import Any, Protocol, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import UnsupportedConfig
 from .targets import is_wrapper, unwrap
 
+_IN_FULL = ("modules_to_save",)
+_TOKENS = ("token_adapter.trainable_tokens_delta",)
+# Layers that compute with one adapter only, whichever are on: copies in full, LN tuning, OSF.
+_ONE_AT_A_TIME = (_IN_FULL, ("ln_tuning_layers",), ("osf_svd_params",))
+
 
 class PeftLayer(Protocol):
-    """What is used of a layer here; only `peft_tuner` imports PEFT's own classes."""
+    """What is used of a layer here; the classes are PEFT's own."""
 
     adapter_layer_names: tuple[str, ...]
     other_param_names: tuple[str, ...]
@@ -47,8 +54,13 @@ class PeftLayer(Protocol):
 
 def find_layers(model: nn.Module) -> list[tuple[nn.Module, str, PeftLayer]]:
     """Return every layer with its parent and its name there; outer layers come before those inside them."""
-    children = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]
-    return [(parent, name, cast("PeftLayer", child)) for parent, name, child in children if is_wrapper(child)]
+    return [
+        (parent, name, cast("PeftLayer", child))
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        # Around trainable tokens PEFT puts two modules, of which the outer one switches the inner one too.
+        if is_wrapper(child) and not (name == "token_adapter" and is_wrapper(parent))
+    ]
 
 
 def named_layers(model: nn.Module, adapter: str) -> list[tuple[str, PeftLayer]]:
@@ -59,29 +71,50 @@ def named_layers(model: nn.Module, adapter: str) -> list[tuple[str, PeftLayer]]:
 
 def trains_in_full(layer: PeftLayer) -> bool:
     """Say whether the layer holds copies of the host's module, and no adapters around it."""
-    return layer.adapter_layer_names == ("modules_to_save",)
+    return layer.adapter_layer_names == _IN_FULL
+
+
+def trains_tokens(layer: PeftLayer) -> bool:
+    """Say whether the layer holds rows of an embedding beside an adapter of another kind."""
+    return layer.adapter_layer_names == _TOKENS
+
+
+def trains_bias(layer: PeftLayer, adapter: str) -> bool:
+    """Say whether an adapter adds to its layer's bias."""
+    return "beft_bias" in layer.adapter_layer_names or bool(getattr(layer, "lora_bias", {}).get(adapter))
+
+
+def mixes_rows(layer: PeftLayer) -> bool:
+    """Say whether what the layer does to one row depends on the other rows of the batch: Lily's router does."""
+    return "lily_router" in layer.adapter_layer_names
+
+
+def merging_part(layer: PeftLayer) -> Any:  # noqa: ANN401  # one of PEFT's layers
+    """Return the module that can merge adapters: the layer, or what it holds for tokens."""
+    return cast("Any", layer).token_adapter if trains_tokens(layer) else layer
 
 
 def adapters_in(layer: PeftLayer) -> list[str]:
     """Return the adapters of a layer, in the order in which they were attached."""
-    names = (name for attribute in layer.adapter_layer_names for name in getattr(layer, attribute))
+    names = (name for container in _containers(layer, layer.adapter_layer_names) for name in container)
     return list(dict.fromkeys(names))
 
 
-def parameters_in(layer: PeftLayer, adapter: str) -> dict[str, nn.Parameter]:
-    """Return what an adapter trains in a layer, by its name there."""
-    found: dict[str, nn.Parameter] = {}
+def trained_in(layer: PeftLayer, adapter: str) -> list[nn.Parameter]:
+    """Return what an adapter trains in a layer."""
     frozen = getattr(layer, "frozen_peft_weight_names", {}).get(adapter, ())
-    for attribute in layer.adapter_layer_names:
-        container = getattr(layer, attribute)
-        if attribute in frozen or adapter not in container:
-            continue
-        item, path = container[adapter], f"{attribute}.{adapter}"
-        parameters = {"": item} if isinstance(item, nn.Parameter) else dict(item.named_parameters())
-        for name, parameter in parameters.items():
-            if parameter.is_floating_point():
-                found[f"{path}.{name}" if name else path] = parameter
-    return found
+    names = [name for name in layer.adapter_layer_names if name not in frozen]
+    return [
+        tensor
+        for tensor in _tensors_of(_containers(layer, names), adapter)
+        if isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
+    ]
+
+
+def tensors_in(layer: PeftLayer, adapter: str) -> list[Tensor]:
+    """Return all tensors that a layer holds for an adapter, frozen ones too."""
+    part = merging_part(layer)
+    return _tensors_of(_containers(part, [*part.adapter_layer_names, *part.other_param_names]), adapter)
 
 
 def active_in(layer: PeftLayer) -> list[str]:
@@ -92,10 +125,18 @@ def active_in(layer: PeftLayer) -> list[str]:
 
 def check_active(layer: PeftLayer, names: Sequence[str]) -> None:
     """Raise UnsupportedConfig if these adapters cannot be on at once."""
-    if trains_in_full(layer) and len(names) > 1:
+    if len(names) < 2:  # two or more
+        return
+    tuners = " and ".join(map(repr, names))
+    if layer.adapter_layer_names in _ONE_AT_A_TIME:
+        how = "in full (modules_to_save)" if trains_in_full(layer) else "by a method that allows one tuner at a time"
         raise UnsupportedConfig(
-            f"tuners {' and '.join(map(repr, names))} train the same module in full (modules_to_save); "
-            "only one of them can be active: deactivate the other first"
+            f"tuners {tuners} train the same module {how}; only one of them can be active: deactivate the other first"
+        )
+    tokens = [set(each) for name, each in getattr(merging_part(layer), "token_indices", {}).items() if name in names]
+    if len(set().union(*tokens)) < sum(map(len, tokens)):
+        raise UnsupportedConfig(
+            f"tuners {tuners} train the same tokens; only one of them can be active: deactivate the other first"
         )
 
 
@@ -111,24 +152,45 @@ def set_active(layer: PeftLayer, names: Sequence[str]) -> None:
     layer.enable_adapters(bool(ordered))
 
 
+@contextmanager
+def without_others(model: nn.Module, adapter: str | None) -> Iterator[None]:
+    """Have the model as if it had this one adapter only, or none at all, while the block runs.
+
+    PEFT derives names of tensors and sizes of projections from the whole model, whoever its layers belong to.
+    """
+    foreign = [each for each in find_layers(model) if adapter is None or adapter not in all_names_in(each[2])]
+    # The inner ones first, so that an outer one is replaced by what is then inside it.
+    for parent, child, layer in reversed(foreign):
+        parent._modules[child] = inside(layer)
+    try:
+        yield
+    finally:
+        for parent, child, layer in foreign:
+            parent._modules[child] = cast("nn.Module", layer)
+
+
 def remove_adapter(model: nn.Module, adapter: str) -> None:
     """Delete an adapter from every layer that holds anything of it, also after half an injection.
 
     Where it was a layer's last one, the host's module takes the layer's place.
     """
-    for parent, child, layer in find_layers(model):
-        held = _all_names_in(layer)
-        # Taking an outer layer out can have taken this one with it.
-        if adapter not in held or getattr(parent, child) is not layer:
+    # The inner ones first: one adapter can have several layers around one module.
+    for parent, child, layer in reversed(find_layers(model)):
+        held = all_names_in(layer)
+        if adapter not in held:
             continue
         if held == {adapter}:
-            setattr(parent, child, _take_out(layer))
+            setattr(parent, child, inside(layer))
             continue
         # First off, then away: deleting an adapter that is on makes PEFT switch another one on.
         active = [name for name in active_in(layer) if name != adapter]
         set_active(layer, active)
-        options = {"new_active_adapters": active} if trains_in_full(layer) else {}
+        options = {"new_active_adapters": active} if trains_in_full(layer) or trains_tokens(layer) else {}
         layer.delete_adapter(adapter, **options)
+        # Some layers leave to PEFT's model what they share.
+        for container in _containers(layer, [*layer.adapter_layer_names, *layer.other_param_names]):
+            if adapter in container:
+                del cast("Any", container)[adapter]
 
 
 def take_mode_of_host(layer: PeftLayer, host: set[int]) -> None:
@@ -151,21 +213,45 @@ def plain_key(model: nn.Module, key: str, adapter: str) -> str:
     module: object = model
     for part in key.split("."):
         foreign = is_wrapper(module) and adapter not in adapters_in(cast("PeftLayer", module))
-        if not (foreign and part in ("base_layer", "original_module")):
+        if not (foreign and part in ("base_layer", "original_module", "token_adapter")):
             kept.append(part)
         module = getattr(module, part, None) if isinstance(module, nn.Module) else None
     return ".".join(kept)
 
 
-def _all_names_in(layer: PeftLayer) -> set[str]:
-    containers = [getattr(layer, name) for name in (*layer.adapter_layer_names, *layer.other_param_names)]
-    return {name for container in containers if hasattr(container, "keys") for name in container}
+def inside(layer: PeftLayer) -> nn.Module:
+    """Return what the layer was put around: the host's module, or another layer."""
+    part = merging_part(layer)
+    return cast("nn.Module", part.original_module if trains_in_full(layer) else part.base_layer)
 
 
-def _take_out(layer: PeftLayer) -> nn.Module:
-    if trains_in_full(layer):
-        return cast("nn.Module", layer.original_module)  # type: ignore[attr-defined]  # a ModulesToSaveWrapper
-    if hasattr(layer, "unload_and_optionally_merge_module"):
-        # torch's MultiheadAttention: PEFT took it apart and puts it together again.
-        return cast("nn.Module", layer.unload_and_optionally_merge_module(False, False, None))
-    return cast("nn.Module", layer.base_layer)  # type: ignore[attr-defined]  # a BaseTunerLayer
+def all_names_in(layer: PeftLayer) -> set[str]:
+    """Return the adapters of which a layer holds anything, trained or not."""
+    part = merging_part(layer)
+    names = [*part.adapter_layer_names, *part.other_param_names]
+    return {name for container in _containers(part, names) for name in container}
+
+
+def _containers(layer: Any, names: Sequence[str]) -> list[Mapping[str, object]]:  # noqa: ANN401  # one of PEFT's layers
+    """Return those attributes of a layer that hold something by adapter."""
+    found = [attrgetter(name)(layer) for name in names]
+    return [each for each in found if hasattr(each, "keys")]
+
+
+def _tensors_of(containers: Sequence[Mapping[str, object]], adapter: str) -> list[Tensor]:
+    found: dict[int, Tensor] = {}
+    for container in containers:
+        if adapter in container:
+            found.update((id(tensor), tensor) for tensor in _flatten(container[adapter]))
+    return list(found.values())
+
+
+def _flatten(item: object) -> Iterator[Tensor]:
+    if isinstance(item, Tensor):
+        yield item
+    elif isinstance(item, nn.Module):
+        yield from item.parameters()
+        yield from item.buffers()
+    elif isinstance(item, dict | list | tuple):
+        for each in item.values() if isinstance(item, dict) else item:
+            yield from _flatten(each)

@@ -1,4 +1,4 @@
-"""Any PEFT config on any torch module; the one module that imports peft.
+"""Any PEFT config that puts layers into a model, on any torch module.
 
 PEFT's layers are injected in place, without a PeftModel around the host, and saved in PEFT's own checkpoint format, so
 that users of PEFT and vLLM load them.
@@ -7,9 +7,6 @@ that users of PEFT and vLLM load them.
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,49 +15,45 @@ from typing import Any, cast
 import torch
 from peft import LoraConfig as LoraConfig
 from peft import PeftConfig
-from peft.functional import (
-    cast_adapter_dtype,
-    get_peft_model_state_dict,
-    inject_adapter_in_model,
-    set_peft_model_state_dict,
-)
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from .checkpoint import PEFT_CONFIG_FILE
-from .errors import (
-    CannotMerge,
-    CheckpointMismatch,
-    DuplicateName,
-    InvalidCheckpoint,
-    InvalidName,
-    SwiftTunersError,
-    UnsupportedConfig,
-)
-from .host_weights import SwappedParameter, find_shared, record_untied, untie
+from .errors import CannotMerge, CheckpointMismatch, MissingDependency, SwiftTunersError, UnsupportedConfig
+from .host_weights import PlacedParameters, SwappedParameter, find_shared, record_untied, untie
+from .peft_checkpoint import PEFT_WEIGHTS_FILE as PEFT_WEIGHTS_FILE
+from .peft_checkpoint import name_of, write_peft_config
+from .peft_checkpoint import read_peft_config as read_peft_config
+from .peft_checks import check_method, check_name, check_parameters, check_tokens, warn_of_missed_experts
+from .peft_inject import Injection
 from .peft_layers import (
     PeftLayer,
     active_in,
     adapters_in,
     check_active,
     find_layers,
+    merging_part,
+    mixes_rows,
     named_layers,
-    parameters_in,
-    plain_key,
     remove_adapter,
     set_active,
     take_mode_of_host,
+    tensors_in,
+    trained_in,
+    trains_bias,
     trains_in_full,
+    trains_tokens,
 )
-from .targets import ALL_LINEAR, find_targets, is_wrapper, unwrap
-from .tuner import Phase, Tuner
+from .peft_rows import check_rows, choose_rows
+from .targets import ALL_LINEAR, find_targets, host_modules, is_wrapper, unwrap
+from .tuner import Phase, RowChoice, Tuner
 from .weights import check_state, read_safetensors, write_safetensors
 
-PEFT_WEIGHTS_FILE = "adapter_model.safetensors"
 _KEY_PREFIX = "base_model.model."
 # Starts that leave the base weights alone; the others change them, and a removal could not restore them.
-_PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
-_LATER_OPTIONS = ("layer_replication", "trainable_token_indices", "loftq_config", "kasa_config")
+_PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "mica")
+_CHANGING_OPTIONS = ("loftq_config", "kasa_config")
+# What PEFT raises where a config does not fit a model.
+_REFUSALS = (ValueError, TypeError, NotImplementedError, KeyError, IndexError, AttributeError)
 
 
 class PeftTuner(Tuner[PeftConfig]):
@@ -78,7 +71,9 @@ class PeftTuner(Tuner[PeftConfig]):
         super().__init__(copy.deepcopy(config), name=name)
         self.from_checkpoint = from_checkpoint
         self._model: nn.Module | None = None
+        self._injection: Injection | None = None
         self._biases: list[SwappedParameter] = []
+        self._placed = PlacedParameters(())
 
     @property
     def kind(self) -> str:
@@ -91,6 +86,27 @@ class PeftTuner(Tuner[PeftConfig]):
         assert self._model is not None, "the tuner is not attached"
         return self._model
 
+    @property
+    def injection(self) -> Injection:
+        """The adapter in PEFT's terms."""
+        assert self._injection is not None, "the tuner is not attached"
+        return self._injection
+
+    def check_supported(self, model: nn.Module) -> None:
+        """Raise UnsupportedConfig or TargetNotFound if the config cannot be attached; nothing has changed yet."""
+        check_method(self.config)
+        start = getattr(self.config, "init_lora_weights", True)
+        changing = [option for option in _CHANGING_OPTIONS if getattr(self.config, option, None)]
+        if start not in _PLAIN_STARTS:
+            changing.insert(0, f"init_lora_weights={start!r}")
+        if changing:
+            raise UnsupportedConfig(
+                f"{changing[0]} of {type(self.config).__name__} is not supported: it changes the host's own weights, "
+                f"which no tuner of this kind puts back; leave it out, or use another start: {_PLAIN_STARTS}"
+            )
+        check_tokens(self.config, model)
+        check_parameters(self.config, model)
+
     def attach(self, model: nn.Module) -> None:
         """Inject the adapter, active, in float32 whatever the host's type; other adapters stay as they were.
 
@@ -99,32 +115,32 @@ class PeftTuner(Tuner[PeftConfig]):
             TargetNotFound: a target names no module.
             DuplicateName: the model has an adapter of this name.
             InvalidName: the name is one that the model or torch uses.
+            MissingDependency: the method needs a package that is not installed.
         """
-        _check_supported(self.config)
-        _check_name(model, self.name)
+        self.check_supported(model)
+        check_name(model, self.name)
+        warn_of_missed_experts(self.config, model, self.name)
         self._resolve_targets(model)
-        modules, parameters = {id(module) for module in model.modules()}, list(model.parameters())
+        modules = {id(module) for module in model.modules()}
+        self._placed = PlacedParameters(module for _, module in host_modules(model))
         states = [(layer, active_in(layer)) for _, _, layer in find_layers(model)]
         try:
-            with warnings.catch_warnings():
-                # Several adapters on one model are what we want.
-                warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-                inject_adapter_in_model(self.config, model, adapter_name=self.name)
-            cast_adapter_dtype(model, adapter_name=self.name)
+            self._inject(model)
             self._model, self.active = model, True
-            self._biases = self._find_biases(parameters)
+            self._placed.keep(self._unstable_modules())
+            self._biases = self._find_biases()
             for layer, active in states:
                 set_active(layer, [*active, self.name])
             for _, _, layer in self._layers():
                 take_mode_of_host(layer, modules)
         except BaseException as error:
             self._remove_from(model)
-            self._model = None
+            self._model = self._injection = None
             for layer, active in states:
                 set_active(layer, active)
-            if isinstance(error, SwiftTunersError) or not isinstance(
-                error, ValueError | TypeError | NotImplementedError
-            ):
+            if isinstance(error, ImportError):
+                raise MissingDependency(f"{self.kind} tuner {self.name!r} needs another package: {error}") from error
+            if isinstance(error, SwiftTunersError) or not isinstance(error, _REFUSALS):
                 raise
             if self.from_checkpoint:
                 raise CheckpointMismatch(
@@ -134,19 +150,25 @@ class PeftTuner(Tuner[PeftConfig]):
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return the adapter's trained parameters, and the host's biases that train with it."""
-        found = {
-            f"{path}.{name}": parameter
-            for path, layer in named_layers(self.model, self.name)
-            for name, parameter in parameters_in(layer, self.name).items()
-        }
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        return found | {names[id(bias.parameter)]: bias.parameter for bias in self._biases}
+        own = {id(parameter) for _, _, layer in self._layers() for parameter in trained_in(layer, self.name)}
+        own |= {id(bias.parameter) for bias in self._biases}
+        return {name: parameter for name, parameter in self.model.named_parameters() if id(parameter) in own}
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that the adapter holds, frozen projections too; of the host's biases the values that are off."""
+        found = {id(each): each for _, _, layer in self._layers() for each in tensors_in(layer, self.name)}
+        return [*found.values(), *(bias.stored for bias in self._biases)]
+
+    def host_parameters(self) -> list[nn.Parameter]:
+        """Return the host's biases that train with the adapter."""
+        return [bias.parameter for bias in self._biases]
 
     def activate(self, active: bool) -> None:
         """Switch the adapter on or off.
 
         Raises:
-            UnsupportedConfig: another active tuner trains the same module in full (`modules_to_save`).
+            UnsupportedConfig: another active tuner trains the same module in full (`modules_to_save`), or by a method
+                that allows one tuner at a time.
         """
         if active == self.active:
             return
@@ -162,11 +184,27 @@ class PeftTuner(Tuner[PeftConfig]):
             bias.swap()
         self.active = active
 
+    def choose_rows(self, choice: RowChoice | None) -> None:
+        """Let each layer run every row with those adapters only that the row names.
+
+        Raises:
+            UnsupportedConfig: the adapter trains biases of the host, or sits in a layer that does not see rows.
+        """
+        layers = named_layers(self.model, self.name)
+        if choice is not None:
+            if self.host_parameters():
+                raise UnsupportedConfig(
+                    f"tuner {self.name!r} changes weights of the host, which all rows share; "
+                    "it cannot be chosen for single rows"
+                )
+            check_rows(self.name, layers)
+        choose_rows([layer for _, layer in layers], choice)
+
     def detach(self) -> None:
         """Take the adapter off; where it was a layer's last one, the host's module stands in its place again."""
         self.activate(False)
         self._remove_from(self.model)
-        self._model, self._biases = None, []
+        self._model, self._injection, self._biases = None, None, []
 
     def check_merge(self) -> None:
         """Raise CannotMerge if the method cannot be folded into weights, or the adapter holds NaN."""
@@ -174,9 +212,14 @@ class PeftTuner(Tuner[PeftConfig]):
         if broken:
             raise CannotMerge(f"tuner {self.name!r} holds values that are not finite, in {broken[0]!r}; train it again")
         for _, _, layer in self._layers():
-            # The base class's own does nothing but raise.
-            if getattr(type(layer), "merge", None) is BaseTunerLayer.merge:
+            # The base class's own does nothing but raise, and so does Lily's: what it does depends on the input.
+            if getattr(type(layer), "merge", None) is BaseTunerLayer.merge or mixes_rows(layer):
                 raise CannotMerge(f"{self.kind} tuner {self.name!r} cannot be folded into weights; save it instead")
+            if trains_bias(layer, self.name) and cast("Any", layer).bias is None:
+                raise CannotMerge(
+                    f"tuner {self.name!r} trains biases that the host does not have, so it cannot be folded into "
+                    "weights; save it instead"
+                )
 
     def merge(self) -> None:
         """Fold the adapter into the host's weights, rounding once to their type, and take it off.
@@ -192,49 +235,40 @@ class PeftTuner(Tuner[PeftConfig]):
                 raise CannotMerge(f"tuner {self.name!r} lies on {below} at {path!r}; merge or detach that one first")
         self.activate(True)
         shared = find_shared(self.model)
-        for parent, child, layer in cast("list[tuple[nn.Module, str, Any]]", self._layers()):
+        for parent, child, layer in self._layers():
             if getattr(parent, child) is not layer:
                 continue
             if trains_in_full(layer):
-                layer.original_module = layer.modules_to_save[self.name]
+                cast("Any", layer).original_module = cast("Any", layer).modules_to_save[self.name]
                 continue
-            untie(unwrap(layer), shared)
-            layer.merge(adapter_names=[self.name])
+            if not self._keeps_tied(layer):
+                untie(unwrap(cast("nn.Module", layer)), shared, getattr(layer, "parameter_name", "weight"))
+            self._placed.note(unwrap(cast("nn.Module", layer)))
+            part = merging_part(layer)
+            part.merge(adapter_names=[self.name])
             # PEFT would leave the layer's other adapters out for as long as this one counts as merged.
-            layer.merged_adapters.remove(self.name)
+            part.merged_adapters.remove(self.name)
         model, self._biases = self.model, []
         self.detach()
         record_untied(model)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the adapter's tensors under PEFT's keys, without PEFT's prefix."""
-        return {key: tensor for key, (_, tensor) in self._keyed_state().items()}
+        """Return the adapter's tensors under PEFT's keys, without PEFT's prefix for what is inside the host."""
+        return {key.removeprefix(_KEY_PREFIX): tensor for key, tensor in self._full_state().items()}
 
     def load_state(self, state: Mapping[str, Tensor], *, origin: str = "the state") -> None:
         """Copy tensors such as `state` returns into the adapter. Raises CheckpointMismatch; then nothing is copied."""
-        own = self._keyed_state()
-        expected = {key: tensor for key, (_, tensor) in own.items()}
+        own = self._full_state()
+        expected = {key.removeprefix(_KEY_PREFIX): tensor for key, tensor in own.items()}
         check_state(state, expected, origin=origin, base=self._compare_bases(self.model))
         with self._tuned_biases():
-            given = {model_key: state[key] for key, (model_key, _) in own.items()}
-            set_peft_model_state_dict(self.model, given, adapter_name=self.name)
+            self.injection.load_state({key: state[key.removeprefix(_KEY_PREFIX)] for key in own})
 
     def save(self, folder: Path) -> None:
         """Write PEFT's adapter_config.json and adapter_model.safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {_KEY_PREFIX + key: tensor for key, tensor in self.state().items()}
-        write_safetensors(tensors, folder / PEFT_WEIGHTS_FILE)
-        config = copy.deepcopy(self.config)
-        config.base_model_name_or_path = _name_of(self.model) or config.base_model_name_or_path
-        config.inference_mode = True
-        for field in dataclasses.fields(config):
-            value = getattr(config, field.name)
-            if isinstance(value, set):
-                # PEFT writes sets in an order that changes from process to process.
-                setattr(config, field.name, sorted(value))
-        host = type(self.model)
-        mapping = {"base_model_class": host.__name__, "parent_library": host.__module__}
-        config.save_pretrained(str(folder), auto_mapping_dict=mapping if config.task_type is None else None)
+        write_safetensors(self._full_state(), folder / PEFT_WEIGHTS_FILE)
+        write_peft_config(self.config, self.model, folder)
 
     def load(self, folder: Path) -> None:
         """Read the weights of a PEFT checkpoint, ours or PEFT's own, into the attached adapter.
@@ -248,9 +282,13 @@ class PeftTuner(Tuner[PeftConfig]):
         origin = f"adapter {str(folder)!r}"
         self.load_state(self._without_base_weights(state, origin), origin=origin)
 
+    def _inject(self, model: nn.Module) -> None:
+        """Put PEFT's layers into the host."""
+        self._injection = Injection(self.config, model, self.name)
+
     def _without_base_weights(self, state: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
         """Leave out copies of the host's embeddings, which PEFT saves with an adapter on them."""
-        own, host = self._keyed_state(), self.model.state_dict()
+        own, host = self.state(), self.injection.host_state()
         copies = [key for key in state if key not in own and key in host]
         for key in copies:
             if not torch.equal(state[key].to(host[key].device), host[key]):
@@ -275,11 +313,15 @@ class PeftTuner(Tuner[PeftConfig]):
         if to_save:
             find_targets(model, list(to_save))
 
-    def _find_biases(self, host: list[nn.Parameter]) -> list[SwappedParameter]:
-        if getattr(self.config, "bias", "none") == "none":
+    def _find_biases(self) -> list[SwappedParameter]:
+        """Return the host's biases that the config's `bias` asks for: all, or those of the adapter's layers."""
+        asked = getattr(self.config, "bias", "none")
+        if asked == "none":
             return []
-        biases = {id(parameter) for name, parameter in self.model.named_parameters() if name.endswith("bias")}
-        return [SwappedParameter(each) for each in host if each.requires_grad and id(each) in biases]
+        layers = [unwrap(cast("nn.Module", layer)) for _, _, layer in self._layers()]
+        modules = [module for _, module in host_modules(self.model)] if asked == "all" else layers
+        found = {id(bias): bias for module in modules if (bias := module._parameters.get("bias")) is not None}
+        return [SwappedParameter(bias) for bias in found.values()]
 
     @contextmanager
     def _tuned_biases(self) -> Iterator[None]:
@@ -293,73 +335,38 @@ class PeftTuner(Tuner[PeftConfig]):
             for bias in swapped:
                 bias.swap()
 
-    def _keyed_state(self) -> dict[str, tuple[str, Tensor]]:
-        """Return, by the key in a checkpoint, the key that PEFT would use in this model, and the tensor."""
+    def _full_state(self) -> dict[str, Tensor]:
         with self._tuned_biases():
-            # Without the explicit False, PEFT asks the hub whether the base model's vocabulary has changed.
-            raw = get_peft_model_state_dict(self.model, adapter_name=self.name, save_embedding_layers=False)
-        return {plain_key(self.model, key, self.name): (key, tensor.detach()) for key, tensor in raw.items()}
+            return self.injection.state()
 
     def _layers(self) -> list[tuple[nn.Module, str, PeftLayer]]:
         return [each for each in find_layers(self.model) if self.name in adapters_in(each[2])]
 
+    def _unstable_modules(self) -> list[nn.Module]:
+        """Return the host's modules whose parameters PEFT's layers exchange to compute with them."""
+        found = []
+        for _, _, layer in self._layers():
+            base = unwrap(cast("nn.Module", layer))
+            if isinstance(base, nn.MultiheadAttention):
+                found += [base, unwrap(base.out_proj)]
+            elif hasattr(layer, "parameter_name"):
+                found.append(base)
+        return found
+
+    def _keeps_tied(self, layer: PeftLayer) -> bool:
+        # Rows for tokens are the same in embedding and head where these are tied, so both merge into one weight.
+        part = merging_part(layer)
+        return trains_tokens(layer) or hasattr(part, "token_indices")
+
     def _remove_from(self, model: nn.Module) -> None:
         remove_adapter(model, self.name)
+        self._placed.restore()
+        self._placed = PlacedParameters(())
         configs = getattr(model, "peft_config", {})
         configs.pop(self.name, None)
         if not configs and "peft_config" in vars(model):
             del model.peft_config
 
     def _compare_bases(self, model: nn.Module) -> str:
-        made_for, here = self.config.base_model_name_or_path, _name_of(model) or type(model).__name__
+        made_for, here = self.config.base_model_name_or_path, name_of(model) or type(model).__name__
         return f"it was made for {made_for!r}, this is {here!r}"
-
-
-def read_peft_config(folder: Path) -> PeftConfig:
-    """Read the adapter_config.json of a PEFT checkpoint, without asking a hub.
-
-    Raises:
-        InvalidCheckpoint: the file is missing, damaged, or of a type that the installed PEFT does not know.
-    """
-    path = folder / PEFT_CONFIG_FILE
-    if not path.is_file():
-        raise InvalidCheckpoint(f"{str(path)!r} does not exist; expected the folder of a PEFT adapter")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidCheckpoint(f"{str(path)!r} is no JSON: {error}; the checkpoint is damaged") from error
-    if not isinstance(fields, dict) or not isinstance(fields.get("peft_type"), str):
-        raise InvalidCheckpoint(f"{str(path)!r} names no peft_type; expected a config that PEFT wrote")
-    try:
-        return PeftConfig.from_pretrained(str(folder))
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidCheckpoint(f"{str(path)!r} is no config that this version of PEFT reads: {error!r}") from error
-
-
-def _check_supported(config: PeftConfig) -> None:
-    kind = type(config).__name__
-    if config.is_prompt_learning or config.is_adaption_prompt:
-        raise UnsupportedConfig(
-            f"{kind} adds to the model's input, which is not supported yet; use another, such as LoRA"
-        )
-    start = getattr(config, "init_lora_weights", True)
-    if start not in _PLAIN_STARTS:
-        raise UnsupportedConfig(f"init_lora_weights={start!r} is not supported yet; expected one of {_PLAIN_STARTS}")
-    for option in _LATER_OPTIONS:
-        if getattr(config, option, None):
-            raise UnsupportedConfig(f"{option} of {kind} is not supported yet; leave it out")
-
-
-def _check_name(model: nn.Module, name: str) -> None:
-    if name in getattr(model, "peft_config", {}):
-        raise DuplicateName(f"the model has an adapter {name!r} already; choose another name, or detach that one first")
-    parts = {part for path, _ in [*model.named_modules(), *model.named_parameters()] for part in path.split(".")}
-    # PEFT tells adapters apart by this part of a parameter's name, and torch keeps them in a ModuleDict.
-    if name in parts or hasattr(nn.ModuleDict, name):
-        raise InvalidName(f"the tuner's name {name!r} is also that of a part of the model or of torch; choose another")
-
-
-def _name_of(model: nn.Module) -> str | None:
-    """Return the id or folder that a transformers model was loaded from."""
-    name = getattr(model, "name_or_path", None)
-    return name if isinstance(name, str) and name else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -21,6 +22,18 @@ from .tuners import TUNERS
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
+@runtime_checkable
+class Calibrated(Protocol):
+    """A tuner that may start from what the host computes on some data."""
+
+    calibration: Sequence[Mapping[str, Any]] | None
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it does."""
+        ...
+
+
 class Swift:
     """Attach tuners to a model, load, save and merge them.
 
@@ -28,18 +41,26 @@ class Swift:
     """
 
     @staticmethod
-    def prepare_model(model: nn.Module, config: TunerConfig | Mapping[str, TunerConfig]) -> SwiftModel:
+    def prepare_model(
+        model: nn.Module,
+        config: TunerConfig | Mapping[str, TunerConfig],
+        *,
+        calibration: Iterable[Mapping[str, Any]] | None = None,
+    ) -> SwiftModel:
         """Attach new tuners.
 
         Args:
             model: any torch module, changed in place; or what an earlier call returned, which then gets more tuners.
             config: one config, for a tuner named 'default', or several by name; ours or PEFT's.
+            calibration: arguments of the model's forward, batch by batch, for tuners that start from what the model
+                does on some data, such as LoRA by EVA or CorDA.
 
         Returns:
             The model with its tuners attached, active, in the order of their phases, and trainable.
 
         Raises:
-            UnsupportedConfig: a config is none, or does not fit this model.
+            UnsupportedConfig: a config is none, does not fit this model, or lacks its calibration; or no tuner uses
+                the one that is given.
             TargetNotFound: a target names no module.
             DuplicateName, InvalidName: a tuner's name is taken or cannot be used.
         """
@@ -47,6 +68,8 @@ class Swift:
         if not configs:
             raise UnsupportedConfig("no config was given; expected one, or several by name")
         tuners = [build_tuner(each, name=_check_name(name)) for name, each in configs.items()]
+        if calibration is not None:
+            _calibrate(tuners, calibration)
         with _undo_on_error(model) as tuned:
             for tuner in sorted(tuners, key=lambda tuner: tuner.phase):
                 tuned.attach(tuner)
@@ -174,6 +197,21 @@ def load_tuner(folder: Path, *, name: str) -> AnyTuner:
         raise InvalidCheckpoint(f"{str(path)!r} names no kind; expected a config that a tuner wrote")
     args = TUNERS.load_class(fields.pop("kind"))
     return build_tuner(args.read_config(fields), name=name)
+
+
+def _calibrate(tuners: Sequence[AnyTuner], calibration: Iterable[Mapping[str, Any]]) -> None:
+    """Give batches to the tuners that start from them. Raises UnsupportedConfig."""
+    takers = [tuner for tuner in tuners if isinstance(tuner, Calibrated) and tuner.needs_calibration]
+    batches = list(calibration)
+    if not takers or not batches:
+        given = f"{len(batches)} batches" if batches else "no batch"
+        described = ", ".join(f"{tuner.name!r} ({tuner.kind})" for tuner in takers or tuners)
+        raise UnsupportedConfig(
+            f"calibration holds {given}, for {described}; "
+            + ("expected one or more" if takers else "none of them starts from data: leave calibration out")
+        )
+    for taker in takers:
+        taker.calibration = batches
 
 
 @contextmanager

@@ -6,15 +6,24 @@ Names are those of the host as it was loaded: wrappers that other tuners put aro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
+from typing import Literal, get_args
 
 from torch import nn
 
-from .errors import TargetNotFound
+from .bypassed import is_bypassed
+from .errors import TargetNotFound, UnsupportedConfig
+from .host_modules import host_modules as host_modules
+from .host_modules import is_linear
+from .host_modules import is_wrapper as is_wrapper
+from .host_modules import unwrap as unwrap
+from .module_map import map_modules
 from .registry import nearest
 
+Part = Literal["language", "vision", "projector"]
+PARTS: tuple[Part, ...] = get_args(Part)
+LANGUAGE: tuple[Part, ...] = ("language",)
 ALL_LINEAR = "all-linear"
-HEAD_NAMES = frozenset({"lm_head", "embed_out"})
 
 
 def find_targets(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
@@ -22,8 +31,9 @@ def find_targets(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
 
     Args:
         model: the host.
-        targets: 'all-linear' for every linear layer without the head; any other string is a regular expression over
-            full names; a sequence holds full names or their ends, such as 'q_proj', and may hold 'all-linear'.
+        targets: 'all-linear' for every linear layer of the language side without the head; any other string is a
+            regular expression over full names; a sequence holds full names or their ends, such as 'q_proj', and may
+            hold 'all-linear'.
 
     Raises:
         TargetNotFound: an entry matches no module; the message shows the nearest names.
@@ -40,81 +50,49 @@ def find_targets(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
     return [name for name in modules if name in chosen]
 
 
-def all_linear(model: nn.Module) -> list[str]:
-    """Return the names of every linear layer but the head."""
+def all_linear(model: nn.Module, parts: Collection[Part] = LANGUAGE) -> list[str]:
+    """Return the names of every linear layer but the head in those parts of the model.
+
+    A model without towers is all language, so nothing is left out there. Layers whose weight their parent reads
+    instead of calling them are left out too: an adapter would do nothing; see `bypassed`.
+
+    Args:
+        model: the host.
+        parts: which of 'language', 'vision' (towers for pictures and sound) and 'projector' (what brings their output
+            to the language model). A vision-language model is trained on its language side unless more is asked for.
+
+    Raises:
+        UnsupportedConfig: there is no such part.
+    """
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise UnsupportedConfig(f"a model has no part {unknown[0]!r}; its parts are {', '.join(PARTS)}")
     modules = dict(host_modules(model))
-    head = _find_head(model, modules)
+    found = map_modules(model)
     return [
         name
         for name, module in modules.items()
-        # torch's MultiheadAttention reads its projection's weight and never calls it: an adapter would do nothing.
         if name
-        and _is_linear(module)
-        and module is not head
-        and not isinstance(modules.get(name.rpartition(".")[0]), nn.MultiheadAttention)
+        and is_linear(module)
+        and name != found.head
+        and found.part_of(name) in parts
+        and not is_bypassed(modules, name)
     ]
 
 
-def host_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield names and modules as in the host without its tuners: a wrapped module stands in its wrapper's place."""
-    yield from _walk("", model, set())
+def find_expert_parameters(model: nn.Module) -> list[str]:
+    """Return the full names of weights that hold several experts in one tensor of three dimensions.
 
-
-def _walk(name: str, module: nn.Module, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
-    module = unwrap(module)
-    if id(module) in seen:
-        return
-    seen.add(id(module))
-    yield name, module
-    for child_name, child in module.named_children():
-        yield from _walk(f"{name}.{child_name}" if name else child_name, child, seen)
-
-
-def unwrap(module: nn.Module) -> nn.Module:
-    """Return the host's module inside the wrappers of tuners."""
-    while is_wrapper(module):
-        inner = getattr(module, "base_layer", None)
-        if inner is None:
-            inner = getattr(module, "original_module", None)
-        if not isinstance(inner, nn.Module):
-            return module
-        module = inner
-    return module
-
-
-def is_wrapper(module: object) -> bool:
-    """Say whether this is a module that PEFT put in the place of one of the host's."""
-    # By what all of them have, since only `peft_tuner` imports their classes.
-    return isinstance(module, nn.Module) and hasattr(type(module), "adapter_layer_names")
-
-
-def _is_linear(module: nn.Module) -> bool:
-    # transformers' Conv1D is the linear layer of GPT-2, with its weight transposed; compared by name to need no import.
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-
-
-def _find_head(model: nn.Module, modules: dict[str, nn.Module]) -> nn.Module | None:
-    """Return the layer that makes logits: the one the model says, one tied to an embedding, or one of a usual name."""
-    said = _ask_for_head(model)
-    if said is not None:
-        return said
-    embeddings = {id(module.weight) for module in modules.values() if isinstance(module, nn.Embedding)}
-    for name, module in modules.items():
-        if _is_linear(module) and (id(module.weight) in embeddings or name.rpartition(".")[2] in HEAD_NAMES):
-            return module
-    return None
-
-
-def _ask_for_head(model: nn.Module) -> nn.Module | None:
-    ask = getattr(model, "get_output_embeddings", None)
-    if ask is None:
-        return None
-    try:
-        head = ask()
-    except (NotImplementedError, AttributeError):
-        # transformers' default for models without a head.
-        return None
-    return unwrap(head) if isinstance(head, nn.Module) else None
+    No linear layer holds them, so `all_linear` misses them; PEFT's LoRA takes their names as `target_parameters`.
+    """
+    found = map_modules(model)
+    return [
+        f"{name}.{parameter_name}" if name else parameter_name
+        for name, module in host_modules(model)
+        if found.part_of(name) == "language" and "expert" in f"{name} {type(module).__name__}".lower()
+        for parameter_name, parameter in module.named_parameters(recurse=False)
+        if parameter.dim() == 3 and parameter.is_floating_point()
+    ]
 
 
 def _match_regex(modules: dict[str, nn.Module], pattern: str) -> list[str]:
@@ -135,6 +113,13 @@ def _ends_with(name: str, target: str) -> bool:
 def _describe_missing(modules: dict[str, nn.Module], target: str) -> str:
     if target == ALL_LINEAR:
         kinds = sorted({type(module).__name__ for module in modules.values()})
+        bypassed = [name for name, module in modules.items() if is_linear(module) and is_bypassed(modules, name)]
+        if bypassed:
+            parent = type(modules[bypassed[0].rpartition(".")[0]]).__name__
+            return (
+                f"target 'all-linear' finds no linear layer that an adapter would act on: {parent} reads the weight of "
+                f"{bypassed[0]!r} instead of calling the layer; name other targets"
+            )
         return f"target 'all-linear' finds no linear layer in the model, which is made of {', '.join(kinds)}"
     # The last parts of the names are what people write; layer numbers alone say nothing.
     ends = {name.rpartition(".")[2] for name in modules} | {name for name in modules if "." not in name}

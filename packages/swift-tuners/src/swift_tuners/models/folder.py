@@ -11,8 +11,12 @@ from ..errors import InvalidModel
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+PICKLE_FILE = "pytorch_model.bin"
+PICKLE_INDEX_FILE = "pytorch_model.bin.index.json"
 DOWNLOADED_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "*.py")
 """What is fetched from a hub: no pickles, no copies of the weights in other formats."""
+PICKLED_FILES = ("pytorch_model*.bin",)
+"""What is fetched besides, if the user allows it and there is nothing else."""
 _NOT_COMPANIONS = (
     *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.index.json"),
     *("config.json", FILE_NAME, "adapter_*", "tuner_config.json", "manifest.json", ".*"),
@@ -21,35 +25,56 @@ _NOT_COMPANIONS = (
 _TEMPLATES_FOLDER = "additional_chat_templates"
 
 
-def check_model_folder(folder: Path) -> Path:
+def check_model_folder(folder: Path, *, allow_pickle: bool = False) -> Path:
     """Return the folder if it holds a model's config and all its weights.
+
+    Args:
+        folder: where the model is.
+        allow_pickle: whether its weights may be pickles, where there are no others.
 
     Raises:
         InvalidModel: something is missing; the message says what, and what the folder seems to be.
     """
-    missing = find_missing(folder)
+    missing = find_missing(folder, allow_pickle=allow_pickle)
     if missing is None:
         return folder
     if (folder / PEFT_CONFIG_FILE).exists():
         raise InvalidModel(
             f"{str(folder)!r} holds an adapter, no model; give its base as the model, and this folder as the checkpoint"
         )
-    pickled = sorted(each.name for each in folder.glob("*.bin"))
-    hint = f"; {pickled[0]!r} is a pickle, which can run code: convert it to safetensors" if pickled else ""
+    pickled = [] if allow_pickle else sorted(each.name for each in folder.glob("*.bin"))
+    hint = ""
+    if pickled:
+        hint = (
+            f"; {pickled[0]!r} is a pickle, which can run code: convert it to safetensors, or allow it with "
+            "--use_safetensors false"
+        )
     raise InvalidModel(
         f"model folder {str(folder)!r} has no {missing}; expected config.json and safetensors weights{hint}"
     )
 
 
-def find_missing(folder: Path) -> str | None:
+def find_missing(folder: Path, *, allow_pickle: bool = False) -> str | None:
     """Return the name of a file that a model's folder lacks, or None if it is whole."""
     if not (folder / "config.json").is_file():
         return "config.json"
-    if (folder / WEIGHTS_FILE).is_file():
+    missing = _find_missing_weights(folder, WEIGHTS_FILE, INDEX_FILE)
+    if missing == WEIGHTS_FILE and allow_pickle:
+        return _find_missing_weights(folder, PICKLE_FILE, PICKLE_INDEX_FILE)
+    return missing
+
+
+def has_safetensors(folder: Path) -> bool:
+    """Say whether a model's folder holds weights that are no pickles."""
+    return (folder / WEIGHTS_FILE).is_file() or (folder / INDEX_FILE).is_file()
+
+
+def _find_missing_weights(folder: Path, whole: str, index_name: str) -> str | None:
+    if (folder / whole).is_file():
         return None
-    index = folder / INDEX_FILE
+    index = folder / index_name
     if not index.is_file():
-        return WEIGHTS_FILE
+        return whole
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:

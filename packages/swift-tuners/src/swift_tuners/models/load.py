@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
+import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ..args import ModelArgs
-from ..errors import InvalidModel
+from ..errors import InvalidModel, MissingDependency, SwiftTunersError
+from .auto_class import choose_class, set_labels
+from .folder import has_safetensors
+from .new_tokens import add_tokens
+from .placement import choose_device_map, read_max_memory
 from .quiet import quiet
 from .resolve import ResolvedModel, resolve_model
+from .rope import scale_rope
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +39,16 @@ class LoadedModel:
     """Exact revision of a hub id."""
     use_hf: bool = False
     """Whether the name is an id of Hugging Face's."""
+    new_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Ids of `new_special_tokens` that the vocabulary had not; their rows of embedding and head should be trained."""
+    new_modules: tuple[str, ...] = ()
+    """Modules with random weights, since the files have none, to be trained and saved: a classifier's head."""
 
 
 def load_model(args: ModelArgs, resolved: ResolvedModel | None = None) -> LoadedModel:
-    """Load a causal language model, in evaluation mode, from safetensors only.
+    """Load a language model, one that reads pictures, or a classifier, in evaluation mode.
+
+    Weights come from safetensors only, unless `use_safetensors` is off.
 
     Args:
         args: which model, and how it is loaded.
@@ -47,43 +58,90 @@ def load_model(args: ModelArgs, resolved: ResolvedModel | None = None) -> Loaded
         ModelNotFound, InvalidModel, MissingDependency: see `resolve_model`.
         InvalidModel: transformers does not know the architecture, or the weights are damaged, incomplete or do not fit
             the config.
+        MissingDependency: the model or its attention needs a package that is not installed.
+        UnsupportedConfig: an option does not fit this model or machine.
     """
     found = resolved or resolve_model(args)
+    place = f"model {found.name!r} in {str(found.folder)!r}"
     try:
-        model, missing, surplus = _load_from(found.folder, args)
-    except (ValueError, OSError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        raise InvalidModel(f"model {found.name!r} in {str(found.folder)!r} cannot be loaded: {error}") from error
+        loaded = _load_from(found.folder, args)
+    except SwiftTunersError:
+        raise
+    except ImportError as error:
+        raise MissingDependency(f"{place} needs a package that is not installed, or not in full: {error}") from error
+    except (ValueError, OSError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        raise InvalidModel(f"{place} cannot be loaded: {error}") from error
+    model = loaded.model
+    missing, new_modules = _split_missing(model, loaded.missing, args)
     if missing:
         # transformers would go on with random numbers in their place.
         raise InvalidModel(
-            f"model {found.name!r} in {str(found.folder)!r} lacks {len(missing)} weights that a {type(model).__name__} "
-            f"has, such as {missing[0]!r}; its files are incomplete or belong to another architecture"
+            f"{place} lacks {len(missing)} weights that a {type(model).__name__} has, such as {missing[0]!r}; "
+            "its files are incomplete or belong to another architecture"
         )
-    if surplus:
+    if loaded.surplus:
         message = "%s: %d weights have no place in the model and are left out, such as %s"
-        logger.warning(message, found.name, len(surplus), surplus[0])
+        logger.warning(message, found.name, len(loaded.surplus), loaded.surplus[0])
+    if new_modules:
+        logger.warning("%s: %s is new, with random weights; train it", found.name, " and ".join(new_modules))
     if found.use_hf:
         # So that adapters name their base by its id, not by a folder of this machine.
         model.name_or_path = model.config._name_or_path = found.name
+    new_tokens = add_tokens(model, found.folder, args.new_special_tokens) if args.new_special_tokens else {}
     model.eval()
-    return LoadedModel(model, found.folder, found.name, found.revision, found.use_hf)
+    return LoadedModel(model, found.folder, found.name, found.revision, found.use_hf, new_tokens, new_modules)
 
 
-def _load_from(folder: Path, args: ModelArgs) -> tuple[PreTrainedModel, list[str], list[str]]:
-    """Return the model, the weights that the files lack, and those in the files that the model has no place for."""
+class _Loaded(NamedTuple):
+    model: PreTrainedModel
+    missing: list[str]
+    """Weights that the files lack."""
+    surplus: list[str]
+    """Those in the files that the model has no place for."""
+
+
+def _load_from(folder: Path, args: ModelArgs) -> _Loaded:
+    placement = {"device_map": choose_device_map(args), "max_memory": read_max_memory(args)}
     with quiet():
-        loaded: object = AutoModelForCausalLM.from_pretrained(
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, trust_remote_code=args.trust_remote_code, local_files_only=True
+        )
+    set_labels(args, config)
+    scale_rope(args, config)
+    auto_class = choose_class(args, config)
+    with quiet():
+        loaded: object = auto_class.from_pretrained(
             folder,
+            config=config,
             dtype=choose_dtype(args.torch_dtype),
             attn_implementation=args.attn_impl,
-            device_map=args.device_map or own_device(),
             trust_remote_code=args.trust_remote_code,
-            use_safetensors=True,
+            use_safetensors=args.use_safetensors or has_safetensors(folder),
+            # What is no tensor in a pickle is refused.
+            weights_only=True,
             local_files_only=True,
             output_loading_info=True,
+            **placement,
         )
-    model, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
-    return model, sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    surplus = sorted(report["unexpected_keys"])
+    if args.task_type == "seq_cls":
+        # The head for words is left behind on purpose.
+        surplus = [name for name in surplus if _is_in_body(model, name)]
+    return _Loaded(model, sorted(report["missing_keys"]), surplus)
+
+
+def _split_missing(model: PreTrainedModel, missing: list[str], args: ModelArgs) -> tuple[list[str], tuple[str, ...]]:
+    """Return the weights that must not be missing, and the modules of a classifier's head, which may be."""
+    if args.task_type != "seq_cls":
+        return missing, ()
+    head = [name for name in missing if not _is_in_body(model, name)]
+    modules = dict.fromkeys(name.rpartition(".")[0] for name in head)
+    return [name for name in missing if name not in head], tuple(modules)
+
+
+def _is_in_body(model: PreTrainedModel, name: str) -> bool:
+    return name.startswith(f"{model.base_model_prefix}.")
 
 
 def choose_dtype(wanted: Literal["auto", "float32", "bfloat16", "float16"]) -> torch.dtype:
@@ -97,8 +155,3 @@ def choose_dtype(wanted: Literal["auto", "float32", "bfloat16", "float16"]) -> t
     # Older versions of torch cannot say.
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("amx_bf16", False) else torch.float32
-
-
-def own_device() -> str:
-    """Return the device of this process: its GPU if there is one, else the CPU."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

@@ -30,7 +30,7 @@ class ResolvedModel:
     """A model on this machine."""
 
     folder: Path
-    """Holds config.json, safetensors weights and, where the model has one, its tokenizer."""
+    """Holds config.json, weights (safetensors, unless others were allowed) and, where there is one, the tokenizer."""
     name: str
     """What finds the model again: hub id, embedded name, or absolute path."""
     revision: str | None = None
@@ -56,7 +56,7 @@ def resolve_model(args: ModelArgs) -> ResolvedModel:
         logger.warning("%s: no effect on model %r, which is no hub id", " and ".join(without_effect), model)
     path = Path(model).expanduser()
     if path.is_dir():
-        return ResolvedModel(check_model_folder(path.resolve()), str(path.resolve()))
+        return ResolvedModel(_check(path.resolve(), args), str(path.resolve()))
     if path.is_file():
         return _resolve_file(path.resolve(), str(path.resolve()))
     if is_embedded(model):
@@ -102,7 +102,7 @@ def _unpack(path: Path, folder: Path) -> None:
 
 
 def _resolve_hub_id(model: str, args: ModelArgs) -> ResolvedModel:
-    fetch: Callable[[str, str | None], tuple[Path, str | None]]
+    fetch: Callable[..., tuple[Path, str | None]]
     if args.use_hf:
         from .huggingface import fetch
     else:
@@ -113,5 +113,9 @@ def _resolve_hub_id(model: str, args: ModelArgs) -> ResolvedModel:
                 f"{error.name} is needed to take {model!r} from ModelScope; "
                 "pip install 'swift-tuners[modelscope]', or take it from Hugging Face with --use_hf true"
             ) from error
-    folder, revision = fetch(model, args.model_revision)
-    return ResolvedModel(check_model_folder(folder), model, revision, args.use_hf)
+    folder, revision = fetch(model, args.model_revision, allow_pickle=not args.use_safetensors)
+    return ResolvedModel(_check(folder, args), model, revision, args.use_hf)
+
+
+def _check(folder: Path, args: ModelArgs) -> Path:
+    return check_model_folder(folder, allow_pickle=not args.use_safetensors)

@@ -11,7 +11,7 @@ from ..errors import CannotMerge, UnsupportedConfig
 from ..model import SwiftModel
 from ..swift import Swift
 from ..tuner import TunerConfig
-from .laws import remember, require, same
+from .laws import frozen, remember, require, same
 from .models import Inputs, answer, disturb
 
 
@@ -44,7 +44,7 @@ def check_pair(
     reasons = []
     for order in (("one", "other"), ("other", "one")):
         configs = {"one": make_one(), "other": make_other()}
-        host = make_model().eval()
+        host = frozen(make_model())
         unchanged = remember(host, inputs)
         try:
             model = Swift.prepare_model(host, {name: configs[name] for name in order})
@@ -53,7 +53,7 @@ def check_pair(
             reasons.append(str(error))
             continue
         disturb(model)
-        plain, on = answer(make_model().eval(), inputs), answer(model, inputs)
+        plain, on = answer(frozen(make_model()), inputs), answer(model, inputs)
         alone = {}
         for name in order:
             model.set_active_tuners(name)
@@ -64,7 +64,7 @@ def check_pair(
         require(same(answer(model, inputs), on), "with both on again they answer as before, bit for bit")
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)
-            loaded = Swift.from_pretrained(make_model().eval(), folder)
+            loaded = Swift.from_pretrained(frozen(make_model()), folder)
         distance = (answer(loaded, inputs) - on).abs().max().item()
         require(distance <= merge_tolerance, f"reloaded they answer as saved; these by {distance}")
         _check_merged(loaded, inputs, on, merge_tolerance)

@@ -1,0 +1,139 @@
+"""What a config of PEFT's asks for and cannot have here, found out before anything has changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, cast
+
+from peft import PeftConfig, PeftType
+from torch import nn
+
+from .errors import DuplicateName, InvalidName, TargetNotFound, UnsupportedConfig
+from .registry import nearest
+from .targets import ALL_LINEAR, find_expert_parameters, find_targets, host_modules
+
+logger = logging.getLogger(__name__)
+
+_ACTS_ON_CALLS = "it acts on whole calls of the model through PEFT's own model around it, which is not there"
+REFUSED: dict[PeftType, str] = {
+    PeftType.POLY: f"its router needs task_ids in every call; {_ACTS_ON_CALLS}",
+    PeftType.XLORA: f"it runs the model twice to mix adapters; {_ACTS_ON_CALLS}",
+    PeftType.SHADOW: f"it runs a second, smaller model beside the host's layers; {_ACTS_ON_CALLS}",
+}
+"""Methods that are not supported, with the reasons."""
+REFUSED_OPTIONS: dict[str, str] = {
+    "layer_replication": "it changes the host's list of layers, which switching the tuner off could not undo; "
+    "LLaMA-Pro adds layers",
+    "alora_invocation_tokens": f"an activated LoRA begins at these tokens in each row; {_ACTS_ON_CALLS}",
+    "arrow_config": "it mixes LoRAs that PEFT loads itself; attach those as tuners of their own",
+}
+"""Options of PEFT's configs that are not supported, with the reasons."""
+
+
+def check_method(config: PeftConfig) -> None:
+    """Raise UnsupportedConfig for methods and options that cannot be kept to what a tuner promises."""
+    kind = type(config).__name__
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise UnsupportedConfig(f"{kind} adds to the model's input and is none of the methods that change layers")
+    reason = REFUSED.get(cast("PeftType", config.peft_type))
+    if reason:
+        raise UnsupportedConfig(f"{kind} is not supported: {reason}; use another method, such as LoRA")
+    for option, reason in REFUSED_OPTIONS.items():
+        if getattr(config, option, None):
+            raise UnsupportedConfig(f"{option} of {kind} is not supported: {reason}; leave it out")
+
+
+def check_name(model: nn.Module, name: str) -> None:
+    """Check that an adapter can have this name.
+
+    Raises:
+        DuplicateName: the model has an adapter of this name.
+        InvalidName: the name is one that the model or torch uses.
+    """
+    if name in getattr(model, "peft_config", {}):
+        raise DuplicateName(f"the model has an adapter {name!r} already; choose another name, or detach that one first")
+    parts = {part for path, _ in [*model.named_modules(), *model.named_parameters()] for part in path.split(".")}
+    # PEFT tells adapters apart by this part of a parameter's name, and torch keeps them in a ModuleDict.
+    if name in parts or hasattr(nn.ModuleDict, name):
+        raise InvalidName(f"the tuner's name {name!r} is also that of a part of the model or of torch; choose another")
+
+
+def check_tokens(config: PeftConfig, model: nn.Module) -> None:
+    """Check that trainable tokens are rows of the embeddings that they are named for.
+
+    Raises:
+        TargetNotFound: a name is that of no module.
+        UnsupportedConfig: a token is outside the vocabulary, or the model has no embedding to find by itself.
+    """
+    if config.peft_type == PeftType.TRAINABLE_TOKENS:
+        rows, places = getattr(config, "token_indices", None), getattr(config, "target_modules", None)
+        asked = dict.fromkeys([places] if isinstance(places, str) else places or [None], rows)
+    else:
+        given = getattr(config, "trainable_token_indices", None)
+        asked = given if isinstance(given, dict) else {None: given} if given else {}
+    modules = dict(host_modules(model))
+    for place, rows in asked.items():
+        if place is not None:
+            found = [modules[name] for name in find_targets(model, [place])]
+        elif hasattr(model, "get_input_embeddings"):
+            found = [cast("Any", model).get_input_embeddings()]
+        else:
+            raise UnsupportedConfig(
+                f"trainable tokens need an embedding, and {type(model).__name__} does not say which it is; "
+                "give its name: trainable_token_indices={'embedding': [...]}"
+            )
+        _check_rows(rows, found)
+
+
+def _check_rows(rows: object, embeddings: Sequence[nn.Module]) -> None:
+    if not isinstance(rows, list | tuple) or not rows or not all(isinstance(row, int) for row in rows):
+        raise UnsupportedConfig(f"trainable tokens are {rows!r:.80}; expected a list of token ids")
+    for embedding in embeddings:
+        weight = getattr(embedding, "weight", None)
+        size = weight.shape[0] if weight is not None else 0
+        outside = [row for row in rows if not 0 <= row < size]
+        if outside:
+            raise UnsupportedConfig(
+                f"trainable token {outside[0]} is outside the vocabulary of {size}; "
+                "resize the embeddings before the tuner is attached"
+            )
+
+
+def check_parameters(config: PeftConfig, model: nn.Module) -> None:
+    """Raise TargetNotFound if an entry of target_parameters names no parameter of the model."""
+    names = [
+        f"{path}.{name}" if path else name
+        for path, module in host_modules(model)
+        for name, _ in module.named_parameters(recurse=False)
+    ]
+    for target in getattr(config, "target_parameters", None) or ():
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            raise TargetNotFound(
+                f"target_parameters has {target!r}, which is no parameter of the model; {nearest(target, names)}"
+            )
+
+
+def warn_of_missed_experts(config: PeftConfig, model: nn.Module, name: str) -> None:
+    """Log one warning if 'all-linear' leaves out experts, whose weights are no linear layers."""
+    targets = getattr(config, "target_modules", None)
+    if not targets or ALL_LINEAR not in ([targets] if isinstance(targets, str) else targets):
+        return
+    given = getattr(config, "target_parameters", None) or ()
+    experts = find_expert_parameters(model)
+    missed = [each for each in experts if not any(f".{each}".endswith(f".{target}") for target in given)]
+    if not missed:
+        return
+    ends = sorted({".".join(each.split(".")[-2:]) for each in missed})
+    advice = (
+        f"give target_parameters={ends!r} to train them too"
+        if hasattr(config, "target_parameters")
+        else f"{type(config).__name__} has no target_parameters and cannot train them, LoraConfig can"
+    )
+    logger.warning(
+        "tuner %r with target 'all-linear' does not reach the experts' weights, such as %r (%d in all): %s",
+        name,
+        missed[0],
+        len(missed),
+        advice,
+    )
