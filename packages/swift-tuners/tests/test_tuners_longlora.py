@@ -119,7 +119,9 @@ def test_a_token_hears_of_its_own_and_its_shifted_group_and_of_no_later_token() 
     del host.model.layers[1]
     host.config.num_hidden_layers = 1
     model = prepare(host).train()
-    hidden = host.model.embed_tokens(ids(16)[:1]).detach().requires_grad_(True)
+    hidden = nn.functional.embedding(
+        ids(16)[:1], host.get_parameter("model.embed_tokens.weight").detach()
+    ).requires_grad_(True)
     model(inputs_embeds=hidden).logits[0, 9].square().sum().backward()
     assert hidden.grad is not None
     assert [token for token in range(16) if hidden.grad[0, token].any()] == [6, 7, 8, 9]
@@ -130,7 +132,11 @@ def test_outside_of_training_attention_is_the_models_own(attention: str) -> None
     host = llama(attention=attention)
     with torch.no_grad():
         plain = host(input_ids=ids(12)).logits
-    written = host.generate(ids(12), max_new_tokens=5, do_sample=False)
+    written = host.generate(
+        ids(12),  # type: ignore[operator]  # typed as any attribute of a module
+        max_new_tokens=5,
+        do_sample=False,
+    )
     model = prepare(host)
     with torch.no_grad():
         assert torch.equal(model(input_ids=ids(12)).logits, plain)

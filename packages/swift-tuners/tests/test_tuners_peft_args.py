@@ -10,7 +10,7 @@ import peft
 import pytest
 import torch
 from swift_tuners import TUNERS, LoraConfig, Swift
-from swift_tuners.errors import TargetNotFound, UnsupportedConfig
+from swift_tuners.errors import CannotMerge, TargetNotFound, UnsupportedConfig
 from swift_tuners.peft_lora_plus import LoraPlusConfig
 from swift_tuners.testing import (
     answer,
@@ -21,6 +21,7 @@ from swift_tuners.testing import (
     toy_conv,
     toy_conv_inputs,
     toy_mlp,
+    toy_mlp_inputs,
 )
 from swift_tuners.tuners.adalora import AdaLoraArgs
 from swift_tuners.tuners.boft import BoftArgs
@@ -204,6 +205,17 @@ def test_oft_rotates_linear_layers_in_a_picture_whose_channels_are_last() -> Non
         assert torch.allclose(layer(rows), expected, atol=1e-6)
     merged = answer(model, toy_conv_inputs())
     assert torch.allclose(answer(model.merge_and_unload(), toy_conv_inputs()), merged, atol=1e-5)
+
+
+def test_two_rotations_of_one_layer_are_not_merged() -> None:
+    configs = {name: OftArgs(block_size=4, target_modules=["up"]).build_config() for name in ("one", "two")}
+    model = Swift.prepare_model(toy_mlp().eval(), configs)
+    disturb(model)
+    with pytest.raises(CannotMerge, match="'one' and 'two' both rotate the input of 'up'"):
+        model.merge_and_unload()
+    model.deactivate("two")
+    expected = answer(model, toy_mlp_inputs())
+    assert torch.allclose(answer(model.merge_and_unload(), toy_mlp_inputs()), expected, atol=1e-5)
 
 
 def test_virtual_tokens_get_their_options() -> None:

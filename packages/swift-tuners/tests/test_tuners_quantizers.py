@@ -166,7 +166,7 @@ def awq_folder(tmp_path_factory: pytest.TempPathFactory, float_folder: Path) -> 
 
 def quantize_with_gptqmodel(method: str, layout: str, source: Path, target: Path) -> Path:
     """Quantize with the library's own calibration, on random tokens."""
-    from gptqmodel import BACKEND, GPTQModel, QuantizeConfig  # type: ignore[import-not-found]  # an environment of its own
+    from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast

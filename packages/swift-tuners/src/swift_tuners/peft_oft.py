@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from .errors import CannotMerge
 from .host_modules import is_linear, unwrap
-from .peft_layers import named_layers
+from .peft_layers import active_in, named_layers
 from .peft_tuner import PeftTuner
 
 
@@ -26,6 +27,17 @@ class OftTuner(PeftTuner):
             if self.name in rotations and is_linear(unwrap(cast("nn.Module", layer))):
                 rotation = rotations[self.name]
                 rotation.forward = partial(_rotate_rows, rotation)
+
+    def check_merge(self) -> None:
+        """Raise CannotMerge also where another rotation acts on the same layer: PEFT swaps their order, which matters."""
+        super().check_merge()
+        for path, layer in named_layers(self.model, self.name):
+            others = [name for name in active_in(layer) if name != self.name and name in getattr(layer, "oft_R", {})]
+            if others:
+                raise CannotMerge(
+                    f"tuners {self.name!r} and {others[0]!r} both rotate the input of {path!r}, and rotations cannot "
+                    f"be folded in one after the other; switch {others[0]!r} off, or save them instead"
+                )
 
 
 def _rotate_rows(rotation: nn.Module, values: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def find_places(blocks: Sequence[nn.Module]) -> list[tuple[str, str, int, int]]:
         stride = (by_index[last] - value) // (last - first) if last > first else 1
         offset = value - stride * first
         fits = all(each == stride * index + offset for index, each in by_index.items())
-        if fits and 0 < stride and 0 <= offset <= stride and (certain or (stride == 1 and len(by_index) > 1)):
+        if fits and stride > 0 and 0 <= offset <= stride and (certain or (stride == 1 and len(by_index) > 1)):
             found.append((path, attribute, stride, offset))
         elif certain:
             raise UnsupportedConfig(
