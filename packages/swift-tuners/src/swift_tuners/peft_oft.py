@@ -29,7 +29,7 @@ class OftTuner(PeftTuner):
                 rotation.forward = partial(_rotate_rows, rotation)
 
     def check_merge(self) -> None:
-        """Raise CannotMerge also where another rotation acts on the same layer: PEFT swaps their order, which matters."""
+        """Raise CannotMerge also where another rotation acts on the same layer: PEFT swaps their order."""
         super().check_merge()
         for path, layer in named_layers(self.model, self.name):
             others = [name for name in active_in(layer) if name != self.name and name in getattr(layer, "oft_R", {})]
