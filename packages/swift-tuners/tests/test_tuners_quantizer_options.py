@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from swift_tuners import LoraConfig, Swift
+from swift_tuners import LoraConfig, ModelArgs, Swift, load_model
 from swift_tuners.errors import InvalidModel, MissingDependency, UnknownName, UnsupportedConfig
 from swift_tuners.quantized_layers import dequantize_model
 from swift_tuners.quantizer import (
@@ -130,3 +130,14 @@ def test_options_and_registry_import_no_torch() -> None:
     code = "import sys, swift_tuners.quantizer, swift_tuners.quantizer_args; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_load_model_quantizes_on_the_way(model_folder: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    loaded = load_model(ModelArgs(model=str(model_folder)), quantization=QuantizationArgs(quant_method="bnb"))
+    found = {name: each.name for name, layer in loaded.model.named_modules() if (each := quantizer_of(layer))}
+    assert set(found.values()) == {"bnb"} and len(found) == 14
+    model = Swift.prepare_model(loaded.model, LoraConfig(target_modules="all-linear"))
+    model(input_ids=torch.arange(3, 9)[None]).logits.float().square().mean().backward()
+    gradients = [each.grad for each in model.parameters() if each.requires_grad]
+    assert len(gradients) == 28 and all(each is not None for each in gradients)

@@ -15,6 +15,8 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ..args import ModelArgs
 from ..errors import InvalidModel, MissingDependency, SwiftTunersError
+from ..quantizer import plan_loading
+from ..quantizer_args import QuantizationArgs
 from .auto_class import choose_class, set_labels
 from .folder import has_safetensors
 from .new_tokens import add_tokens
@@ -45,7 +47,9 @@ class LoadedModel:
     """Modules with random weights, since the files have none, to be trained and saved: a classifier's head."""
 
 
-def load_model(args: ModelArgs, resolved: ResolvedModel | None = None) -> LoadedModel:
+def load_model(
+    args: ModelArgs, resolved: ResolvedModel | None = None, quantization: QuantizationArgs | None = None
+) -> LoadedModel:
     """Load a language model, one that reads pictures, or a classifier, in evaluation mode.
 
     Weights come from safetensors only, unless `use_safetensors` is off.
@@ -53,6 +57,7 @@ def load_model(args: ModelArgs, resolved: ResolvedModel | None = None) -> Loaded
     Args:
         args: which model, and how it is loaded.
         resolved: what `resolve_model` returned for these arguments, so that it need not be found again.
+        quantization: how the weights are quantized on the way; a folder that is quantized already needs none.
 
     Raises:
         ModelNotFound, InvalidModel, MissingDependency: see `resolve_model`.
@@ -64,7 +69,7 @@ def load_model(args: ModelArgs, resolved: ResolvedModel | None = None) -> Loaded
     found = resolved or resolve_model(args)
     place = f"model {found.name!r} in {str(found.folder)!r}"
     try:
-        loaded = _load_from(found.folder, args)
+        loaded = _load_from(found.folder, args, quantization)
     except SwiftTunersError:
         raise
     except ImportError as error:
@@ -100,7 +105,9 @@ class _Loaded(NamedTuple):
     """Those in the files that the model has no place for."""
 
 
-def _load_from(folder: Path, args: ModelArgs) -> _Loaded:
+def _load_from(folder: Path, args: ModelArgs, quantization: QuantizationArgs | None) -> _Loaded:
+    dtype = choose_dtype(args.torch_dtype)
+    plan = plan_loading(folder, quantization, dtype=dtype)
     placement = {"device_map": choose_device_map(args), "max_memory": read_max_memory(args)}
     with quiet():
         config: PreTrainedConfig = AutoConfig.from_pretrained(
@@ -108,12 +115,13 @@ def _load_from(folder: Path, args: ModelArgs) -> _Loaded:
         )
     set_labels(args, config)
     scale_rope(args, config)
+    plan.adapt_config(config)
     auto_class = choose_class(args, config)
     with quiet():
         loaded: object = auto_class.from_pretrained(
             folder,
             config=config,
-            dtype=choose_dtype(args.torch_dtype),
+            dtype=dtype,
             attn_implementation=args.attn_impl,
             trust_remote_code=args.trust_remote_code,
             use_safetensors=args.use_safetensors or has_safetensors(folder),
@@ -122,8 +130,10 @@ def _load_from(folder: Path, args: ModelArgs) -> _Loaded:
             local_files_only=True,
             output_loading_info=True,
             **placement,
+            **cast("dict[str, Any]", plan.options),
         )
     model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    plan.finish(model)
     surplus = sorted(report["unexpected_keys"])
     if args.task_type == "seq_cls":
         # The head for words is left behind on purpose.
