@@ -14,7 +14,6 @@ import pytest
 import torch
 from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora.config import CordaConfig
-from peft.tuners.lora.corda import preprocess_corda
 from swift_tuners import LoraConfig, Swift, SwiftModel
 from swift_tuners.errors import CannotMerge, InvalidCheckpoint, UnsupportedConfig
 from swift_tuners.peft_kinds import load_peft_tuner
@@ -184,6 +183,8 @@ def test_corda_starts_as_in_plain_peft(method: str) -> None:
     def run() -> None:
         for batch in batches():
             host(**batch)
+
+    from peft.tuners.lora.corda import preprocess_corda
 
     preprocess_corda(host, config, run_model=run)
     theirs, ours = by_our_names(peft.get_peft_model(host, config)), model.host.state_dict()

@@ -10,10 +10,9 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from peft import LoraConfig, get_eva_state_dict
-from peft.tuners.lora.corda import collect_eigens_for_layer
 from torch import Tensor, nn
 
-from .errors import UnsupportedConfig
+from .errors import MissingDependency, UnsupportedConfig
 from .peft_layers import PeftLayer
 from .targets import unwrap
 
@@ -115,6 +114,11 @@ def corda_factors(
 
 def _factors(layer: Any, adapter: str, config: LoraConfig, covariance: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401  # PEFT's
     """Return A0 and B0 from U S V^T C, the SVD of W C for the covariance C of the layer's inputs."""
+    try:
+        from peft.tuners.lora.corda import collect_eigens_for_layer
+    except ModuleNotFoundError as error:
+        # PEFT 0.21 imports attrs there and does not declare it.
+        raise MissingDependency(f"{error.name} is needed by CorDA; pip install attrs") from error
     linear = layer.get_base_layer()
     linear.covariance_matrix = covariance
     try:
