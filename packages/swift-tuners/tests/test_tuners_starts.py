@@ -266,6 +266,22 @@ def test_one_weight_starts_only_one_tuner() -> None:
     assert Swift.prepare_model(host, configs).active_tuners == ["one", "two"]
 
 
+MULTIPLYING: dict[str, Callable[[], peft.PeftConfig]] = {
+    "ia3": lambda: peft.IA3Config(target_modules=["q_proj"], feedforward_modules=[]),
+    "dora": lambda: LoraConfig(target_modules=["q_proj"], use_dora=True),
+}
+
+
+@pytest.mark.parametrize("make_other", MULTIPLYING.values(), ids=MULTIPLYING.keys())
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_method_that_multiplies_is_refused_beside_a_part_of_the_weight(
+    make_other: Callable[[], peft.PeftConfig], turned: bool
+) -> None:
+    configs = {"one": start("pissa")(), "two": make_other()}
+    with pytest.raises(UnsupportedConfig, match="could not be saved for the unchanged base"):
+        Swift.prepare_model(tiny_decoder(), dict(reversed(configs.items())) if turned else configs)
+
+
 def test_a_plain_lora_on_the_same_layer_stays_when_the_started_one_is_merged() -> None:
     configs = {"plain": LoraConfig(r=2, target_modules=["up"]), "started": start("pissa", target_modules=["up"])()}
     model = Swift.prepare_model(toy_mlp().eval(), configs)

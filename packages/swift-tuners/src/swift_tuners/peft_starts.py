@@ -30,11 +30,14 @@ from .peft_saved_start import START_FILE, double_rank
 from .peft_saved_start import SavedStart as SavedStart
 from .peft_tuner import PEFT_WEIGHTS_FILE, PeftTuner
 from .targets import unwrap
+from .tuner import AnyTuner
 from .weights import check_state, write_safetensors
 
 KEY_PREFIX = "base_model.model."
 _PISSA = re.compile(r"pissa(_niter_[0-9]+)?")
 _CALIBRATED = ("eva", "corda")
+# Methods of PEFT that add to the output of a layer whatever is in it, or have layers of their own.
+_ADDING = ("lora", "adalora", "vera", "fourierft", "loha", "lokr", "ln_tuning", "trainable_tokens")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -147,6 +150,18 @@ class StartedLoraTuner(PeftTuner):
         except BaseException:
             self._weights = weights
             raise
+
+    def conflict_with(self, other: AnyTuner) -> str | None:
+        """Return why the other one cannot be here: saved, this one is a sum with the whole weight."""
+        start = self._saved.start if self._saved is not None and self.trainable else self._start
+        if start in (None, "eva", "loftq") or not isinstance(other, PeftTuner):
+            return None
+        if other.kind in _ADDING and not getattr(other.config, "use_dora", False):
+            return None
+        return (
+            f"init_lora_weights={start!r} takes a part out of the base weights, and the other method does not just add "
+            "to what they give, so that together they could not be saved for the unchanged base"
+        )
 
     def host_parameters(self) -> list[nn.Parameter]:
         """Return the base weights that a part was taken out of."""
