@@ -125,7 +125,9 @@ class HookTuner(Tuner[ConfigT]):
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return the branches' parameters, by their names in the host."""
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        return {names[id(each)]: each for branch in self._branches().values() for each in branch.parameters()}
+        own = [each for branch in self._branches().values() for each in branch.parameters()]
+        # A block that another tuner added can have gone with the branch in it.
+        return {names[id(each)]: each for each in own if id(each) in names}
 
     def state(self) -> dict[str, Tensor]:
         """Return the branches' tensors by host module and name in the branch."""

@@ -41,6 +41,8 @@ class SwiftModel(nn.Module):
     """
 
     host: nn.Module
+    # transformers' Trainer refuses quantized models without adapters; this is how it asks for them.
+    _hf_peft_config_loaded = True
 
     def __init__(self, host: nn.Module) -> None:
         super().__init__()
@@ -320,10 +322,11 @@ class SwiftModel(nn.Module):
 
     def _check_host_parameters(self, tuner: AnyTuner) -> None:
         """Refuse a tuner, attached just now, that changes weights of the host which another one changes too."""
-        own = {id(each) for each in tuner.host_parameters()}
+        own = {id(each) for each in (*tuner.host_parameters(), *tuner.parameters().values())}
         names = {id(parameter): name for name, parameter in self.host.named_parameters()}
         for other in self._tuners.values():
-            shared = [names[id(each)] for each in other.host_parameters() if id(each) in own]
+            theirs = (*other.host_parameters(), *other.parameters().values())
+            shared = [names.get(id(each), "a weight") for each in theirs if id(each) in own]
             if shared:
                 tuner.detach()
                 raise UnsupportedConfig(

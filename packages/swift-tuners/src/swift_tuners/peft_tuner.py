@@ -44,6 +44,8 @@ from .peft_layers import (
     trains_tokens,
 )
 from .peft_rows import check_rows, choose_rows
+from .quantized_layers import check_wrapped
+from .quantizer import check_merge_into
 from .targets import ALL_LINEAR, find_targets, host_modules, is_wrapper, unwrap
 from .tuner import Phase, RowChoice, Tuner
 from .weights import check_state, read_safetensors, write_safetensors
@@ -133,6 +135,7 @@ class PeftTuner(Tuner[PeftConfig]):
                 set_active(layer, [*active, self.name])
             for _, _, layer in self._layers():
                 take_mode_of_host(layer, modules)
+            check_wrapped(model, [cast("nn.Module", layer) for _, _, layer in self._layers()], method=self.kind)
         except BaseException as error:
             self._remove_from(model)
             self._model = self._injection = None
@@ -211,6 +214,7 @@ class PeftTuner(Tuner[PeftConfig]):
         broken = [name for name, parameter in self.parameters().items() if not torch.isfinite(parameter).all()]
         if broken:
             raise CannotMerge(f"tuner {self.name!r} holds values that are not finite, in {broken[0]!r}; train it again")
+        check_merge_into(unwrap(cast("nn.Module", layer)) for _, _, layer in self._layers())
         for _, _, layer in self._layers():
             # The base class's own does nothing but raise, and so does Lily's: what it does depends on the input.
             if getattr(type(layer), "merge", None) is BaseTunerLayer.merge or mixes_rows(layer):

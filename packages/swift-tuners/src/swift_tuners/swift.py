@@ -180,10 +180,9 @@ def load_tuner(folder: Path, *, name: str) -> AnyTuner:
         UnknownName: no tuner of its kind is registered.
     """
     if (folder / PEFT_CONFIG_FILE).is_file():
-        from .peft_kinds import build_peft_tuner
-        from .peft_tuner import read_peft_config
+        from .peft_kinds import load_peft_tuner
 
-        return build_peft_tuner(read_peft_config(folder), name=name, from_checkpoint=True)
+        return load_peft_tuner(folder, name=name)
     path = folder / CONFIG_FILE
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

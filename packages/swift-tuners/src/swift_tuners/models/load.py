@@ -20,6 +20,7 @@ from ..quantizer_args import QuantizationArgs
 from .auto_class import choose_class, set_labels
 from .folder import has_safetensors
 from .new_tokens import add_tokens
+from .patch import apply_patches
 from .placement import choose_device_map, read_max_memory
 from .quiet import quiet
 from .resolve import ResolvedModel, resolve_model
@@ -93,6 +94,7 @@ def load_model(
         # So that adapters name their base by its id, not by a folder of this machine.
         model.name_or_path = model.config._name_or_path = found.name
     new_tokens = add_tokens(model, found.folder, args.new_special_tokens) if args.new_special_tokens else {}
+    apply_patches(model)
     model.eval()
     return LoadedModel(model, found.folder, found.name, found.revision, found.use_hf, new_tokens, new_modules)
 
