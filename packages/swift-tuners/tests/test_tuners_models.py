@@ -274,14 +274,14 @@ BROKEN_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing shard": (lose_a_shard, "has no model-00002-of-00002.safetensors"),
     "an adapter": (make_adapter, "holds an adapter, no model"),
     "a missing weight": (lose_a_weight, "lacks 1 weights that a LlamaForCausalLM has, such as 'model.norm.weight'"),
-    "truncated weights": (truncate, "cannot be loaded"),
-    "a config that is no JSON": (overwrite("config.json", "{"), "cannot be loaded"),
+    "truncated weights": (truncate, "cannot be (loaded|read)"),
+    "a config that is no JSON": (overwrite("config.json", "{"), "cannot be (loaded|read)"),
     "an unknown architecture": (overwrite("config.json", '{"model_type": "wonder"}'), "wonder"),
     "a config of other sizes": (
         lambda folder: (folder / "config.json").write_text(
             (folder / "config.json").read_text().replace('"hidden_size": 32', '"hidden_size": 64')
         ),
-        "cannot be loaded",
+        "cannot be (loaded|read)",
     ),
     "code of its own": (
         overwrite("config.json", '{"model_type": "wonder", "auto_map": {"AutoConfig": "wonder.Config"}}'),
