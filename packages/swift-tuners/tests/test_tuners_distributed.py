@@ -16,6 +16,4 @@ def names() -> list[str]:
 def test_two_processes_step_as_one_does(strategy: Strategy) -> None:
     if strategy == "zero3":
         pytest.importorskip("deepspeed")
-    # Res-Tuning's gates are numbers without a dimension, which neither of these two shards.
-    left_out: set[str] = set() if strategy == "ddp" else {"restuning"}
-    check_distributed([name for name in names() if name not in left_out], strategy)
+    check_distributed(names(), strategy)

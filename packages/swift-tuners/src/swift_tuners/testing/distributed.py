@@ -152,7 +152,8 @@ def _blocks(host: nn.Module) -> Iterator[nn.Module]:
     """Yield the modules that are sharded on their own: the layers of module lists."""
     for module in host.modules():
         if isinstance(module, nn.ModuleList):
-            yield from module
+            # FSDP2 takes nothing that is never called, such as the parts of a bypass network.
+            yield from (each for each in module if not isinstance(each, nn.ModuleDict | nn.ModuleList))
 
 
 _STRATEGIES: Mapping[Strategy, Callable[[SwiftModel, Inputs], dict[str, Tensor]]] = {

@@ -187,7 +187,7 @@ class ResTuningTuner(HookTuner[ResTuningConfig]):
             block = nn.ModuleDict(
                 {"lateral": self._new_tuner(each, last=last), "vertical": self._new_tuner(each, last=last)}
             )
-            block["gate"] = nn.ParameterDict({"weight": nn.Parameter(torch.zeros((), dtype=torch.float32))})
+            block["gate"] = nn.ParameterDict({"weight": nn.Parameter(torch.zeros(1, dtype=torch.float32))})
             blocks.append(block)
         return nn.ModuleList(blocks)
 
