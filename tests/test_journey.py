@@ -95,6 +95,19 @@ def test_two_processes_give_the_loss_curve_of_one(
     assert losses(tmp_path / "two") == pytest.approx(losses(trained), rel=1e-5)
 
 
+def test_layers_that_change_from_step_to_step_train_alike_on_two_processes(
+    model_folder: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    for processes, accumulation in ((1, "4"), (2, "2")):
+        swift(
+            "sft", "--model", str(model_folder), "--dataset", str(rows_file), "--tuner", "lisa", "--add_version",
+            "false", "--gradient_accumulation_steps", accumulation, "--max_steps", "5", "--logging_steps", "1",
+            "--activated_layers", "1", "--step_interval", "2", "--learning_rate", "1e-2", "--torch_dtype", "float32",
+            "--output_dir", str(tmp_path / str(processes)), processes=processes,
+        )  # fmt: skip
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
+
+
 def test_plain_peft_loads_the_adapter_and_gives_the_same_logits(trained: Path, model_folder: Path) -> None:
     ids = torch.randint(512, (2, 17), generator=torch.Generator().manual_seed(0))
     loaded = load_model(ModelArgs(model=str(model_folder), torch_dtype="float32")).model

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from swift_tuners import LoraConfig, Swift, SwiftConfig, TunerEntry
-from swift_tuners.checkpoint import package_versions
+from swift_tuners.checkpoint import FORMAT_VERSION, package_versions
 from swift_tuners.errors import CheckpointMismatch, DuplicateName, InvalidCheckpoint, UnknownName
 from swift_tuners.testing import answer, disturb, tiny_decoder, toy_mlp, toy_mlp_inputs
 
@@ -50,7 +50,7 @@ def test_swift_json_says_what_it_was_told_and_what_the_model_knows(saved: Path) 
         "peft",
     }
     assert config.packages == package_versions()
-    assert json.loads((saved / "swift.json").read_text())["format_version"] == 1
+    assert json.loads((saved / "swift.json").read_text())["format_version"] == FORMAT_VERSION
 
 
 def test_writing_and_reading_gives_the_same(tmp_path: Path) -> None:

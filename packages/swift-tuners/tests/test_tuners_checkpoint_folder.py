@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,19 @@ import torch
 from peft import LoraConfig, get_peft_model
 from swift_tuners import ModelArgs, Swift, SwiftConfig, load_model
 from swift_tuners.checkpoint import package_versions
-from swift_tuners.checkpoint_folder import attach_adapters, choose_base, describe_base, find_checkpoint, read_record
+from swift_tuners.checkpoint_folder import (
+    attach_adapters,
+    choose_base,
+    describe_base,
+    fill_options,
+    find_checkpoint,
+    read_record,
+    without_written,
+)
 from swift_tuners.errors import InvalidCheckpoint, UntrustedModel
+from swift_tuners.quantizer_args import QuantizationArgs
 from swift_tuners.testing import tiny_decoder
+from swift_tuners.tuner import JSON
 from torch import nn
 
 
@@ -122,3 +133,28 @@ def test_several_checkpoints_are_attached_under_their_names(tmp_path: Path) -> N
     torch.testing.assert_close(model(torch.ones(1, 4)), both)
     model.set_active_tuners([])
     assert torch.equal(model(torch.ones(1, 4)), toy()(torch.ones(1, 4)))
+
+
+def test_options_that_change_the_answers_are_filled_in_where_they_are_left_open(tmp_path: Path) -> None:
+    record = SwiftConfig(base_model="a/b", base_options={"rope_scaling": "yarn", "max_model_len": 8, "quant_bits": 4})
+    record.write(tmp_path)
+    record = SwiftConfig.read(tmp_path)
+    chosen = choose_base(ModelArgs(max_model_len=16), record)
+    assert (chosen.rope_scaling, chosen.max_model_len) == ("yarn", 16)
+    assert fill_options(QuantizationArgs(), record) == QuantizationArgs(quant_bits=4)
+    assert without_written(chosen) == ModelArgs(model="a/b")
+
+
+@pytest.mark.parametrize("options", [{"trust_remote_code": True}, ["rope_scaling"]])
+def test_other_options_in_a_record_are_refused(options: object, tmp_path: Path) -> None:
+    (tmp_path / "swift.json").write_text(json.dumps({"format_version": 2, "base_options": options}))
+    with pytest.raises(InvalidCheckpoint, match="base_options"):
+        SwiftConfig.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"rope_scaling": 3}, {"max_model_len": "8"}, {"new_special_tokens": [1]}, {"task_type": "embedding"}]
+)
+def test_a_recorded_value_of_another_type_is_refused(options: dict[str, JSON]) -> None:
+    with pytest.raises(InvalidCheckpoint, match="expected"):
+        choose_base(ModelArgs(), SwiftConfig(base_model="a/b", base_options=options))

@@ -153,9 +153,9 @@ def test_labels_can_be_told_to_the_tuner_where_the_model_gets_none() -> None:
     model = make_model(ReFTConfig(positions="l1")).train()
     tuner = model.tuners["reft"]
     assert isinstance(tuner, ReFTTuner)
-    tuner.set_labels(with_labels(True)["labels"])
+    tuner.on_batch(with_labels(True)["labels"])
     assert changed_tokens(model, **tiny_decoder_inputs()) == [[3], [3]]
-    tuner.set_labels(None)
+    tuner.on_batch(None)
     with pytest.raises(UnsupportedConfig, match="'l1' need the end of each prompt, which in training only labels tell"):
         model(**tiny_decoder_inputs())
 
@@ -181,7 +181,7 @@ def test_generation_edits_the_prompt_once_and_the_answer_never(share_weights: bo
     for step in range(4):
         labels = torch.full((2, 7 + step), -100)
         labels[:, 7:] = 1
-        tuner.set_labels(labels)
+        tuner.on_batch(labels)
         with torch.no_grad():
             logits = model(input_ids=expected, use_cache=False).logits[:, -1]
         logits[:, 2] = -torch.inf  # min_new_tokens forbids the end
@@ -274,7 +274,7 @@ def test_a_mamba_is_edited_and_generates_as_without_a_cache() -> None:
     for step in range(3):
         labels = torch.full((2, 7 + step), -100)
         labels[:, 7:] = 1
-        tuner.set_labels(labels)
+        tuner.on_batch(labels)
         with torch.no_grad():
             logits = model(input_ids=expected, use_cache=False).logits[:, -1]
         if config.eos_token_id is not None:

@@ -47,7 +47,12 @@ def run_export(args: ExportArgs, *, on_output_dir: Callable[[Path], None] | None
             )
     model = choose_base(args.model, records[0])
     resolved = resolve_model(model)
-    template = Template.from_folder(resolved.folder, _fill_template(args.template, records[0]))
+    template = Template.from_folder(
+        resolved.folder,
+        _fill_template(args.template, records[0]),
+        new_special_tokens=model.new_special_tokens,
+        model_length=model.max_model_len,
+    )
     source = ExportSource(model=model, adapters=adapters, template=template, record=records[0], resolved=resolved)
     # What is not finished, or answers otherwise, never stands under the name that was asked for.
     unfinished = folder.with_name(f"{folder.name}.unfinished")

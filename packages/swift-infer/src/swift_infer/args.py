@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from swift_templates.args import PromptArgs
 from swift_templates.generation import SamplingParams
 from swift_tuners.args import ModelArgs
+from swift_tuners.quantizer_args import QuantizationArgs
 
 
 @dataclass(kw_only=True)
@@ -44,6 +45,7 @@ class InferArgs:
     """Ask a model: one question, a data set, or a chat in the terminal."""
 
     model: ModelArgs = field(default_factory=ModelArgs)
+    quantization: QuantizationArgs = field(default_factory=QuantizationArgs)
     template: PromptArgs = field(default_factory=PromptArgs)
     engine: EngineArgs = field(default_factory=EngineArgs)
     sampling: SamplingParams = field(default_factory=SamplingParams)

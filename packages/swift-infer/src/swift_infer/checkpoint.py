@@ -7,15 +7,16 @@ folder of PEFT's own names its base in `adapter_config.json`. All become the sam
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from swift_templates.args import PromptArgs
 from swift_templates.registry import nearest
 from swift_tuners.args import ModelArgs
 from swift_tuners.checkpoint import SwiftConfig
-from swift_tuners.checkpoint_folder import choose_base, find_checkpoint, read_record
+from swift_tuners.checkpoint_folder import choose_base, fill_options, find_checkpoint, read_record
 from swift_tuners.models.resolve import ResolvedModel
+from swift_tuners.quantizer_args import QuantizationArgs
 
 from .args import EngineArgs
 from .errors import InvalidInferArgs
@@ -29,6 +30,7 @@ class ServedModel:
 
     Attributes:
         model: how the base is loaded.
+        quantization: how its weights are quantized on the way.
         adapters: name to folder, in the order of attachment.
         adapter: the one that answers; None is the model as loaded.
         template: how conversations become tokens: as the answering adapter was trained.
@@ -36,31 +38,36 @@ class ServedModel:
     """
 
     model: ModelArgs
+    quantization: QuantizationArgs = field(default_factory=QuantizationArgs)
     adapters: dict[str, Path]
     adapter: str | None
     template: PromptArgs
     resolved: ResolvedModel | None = None
 
 
-def resolve_served(engine: EngineArgs, model: ModelArgs, template: PromptArgs) -> ServedModel:
+def resolve_served(
+    engine: EngineArgs, model: ModelArgs, template: PromptArgs, quantization: QuantizationArgs | None = None
+) -> ServedModel:
     """Say what is to be loaded.
 
     Args:
         engine: names a checkpoint, adapters, or neither.
         model: the base; without a name, what the checkpoint stands on.
+        quantization: of the base; by default as it was trained, or none where the user names another base.
         template: what is left open is filled from the record of the answering checkpoint.
 
     Raises:
         InvalidInferArgs: two adapters of one name or of different bases, or none of several is chosen.
         SwiftTunersError: a folder is not a checkpoint.
     """
+    quantization = quantization or QuantizationArgs()
     adapters: dict[str, Path] = {}
     if engine.ckpt_dir is not None:
         folder = find_checkpoint(Path(engine.ckpt_dir))
         record = read_record(folder)
         if not record.tuners:
             # A whole model, which adapters may stand on.
-            model, template = replace(model, model=str(folder)), fill_template(template, record)
+            model, template = fill_options(replace(model, model=str(folder)), record), fill_template(template, record)
         else:
             adapters["default"] = folder
     for spec in engine.adapters:
@@ -74,8 +81,10 @@ def resolve_served(engine: EngineArgs, model: ModelArgs, template: PromptArgs) -
     if adapter is not None:
         record = read_record(adapters[adapter])
         _check_bases(model, adapters)
+        if model.model is None:
+            quantization = fill_options(quantization, record)
         model, template = choose_base(model, record), fill_template(template, record)
-    return ServedModel(model=model, adapters=adapters, adapter=adapter, template=template)
+    return ServedModel(model=model, quantization=quantization, adapters=adapters, adapter=adapter, template=template)
 
 
 def fill_template(given: PromptArgs, record: SwiftConfig) -> PromptArgs:

@@ -49,7 +49,7 @@ def run_infer(args: InferArgs, *, on_output_dir: Callable[[Path], None] | None =
         raise InvalidInferArgs(f"max_batch_size is {args.engine.max_batch_size}; expected 1 or more")
     for sentence in find_options_without_effect(args):
         logger.warning(sentence)
-    served = resolve_served(args.engine, args.model, args.template)
+    served = resolve_served(args.engine, args.model, args.template, args.quantization)
     target = _result_file(args, served) if args.ask.val_dataset else None
     if target is not None:
         _make_room(target)
@@ -60,7 +60,12 @@ def run_infer(args: InferArgs, *, on_output_dir: Callable[[Path], None] | None =
     )
     resolved = resolve_model(served.model)
     served = replace(served, resolved=resolved)
-    template = Template.from_folder(resolved.folder, served.template)
+    template = Template.from_folder(
+        resolved.folder,
+        served.template,
+        new_special_tokens=served.model.new_special_tokens,
+        model_length=served.model.max_model_len,
+    )
     engine = create_engine(args.engine.infer_backend, served, template, max_batch_size=args.engine.max_batch_size)
     responder = Responder(engine, template, args.sampling, adapter=served.adapter)
     if target is not None:

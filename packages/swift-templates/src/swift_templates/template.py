@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .args import PromptArgs, TemplateArgs
@@ -81,13 +81,22 @@ class Template:
         self.pad_token_id: int = pad if pad is not None else min(self.stop_token_ids, default=0)
 
     @classmethod
-    def from_folder(cls, folder: str | Path, args: PromptArgs | None = None) -> Template:
+    def from_folder(
+        cls,
+        folder: str | Path,
+        args: PromptArgs | None = None,
+        *,
+        new_special_tokens: Sequence[str] = (),
+        model_length: int | None = None,
+    ) -> Template:
         """Read a model folder; transformers is not needed.
 
         Args:
             folder: holds tokenizer.json, and what there is of tokenizer_config.json, chat_template.jinja,
                 special_tokens_map.json, config.json and generation_config.json.
             args: what the user said; `args.template` names a family to use instead of the model's chat template.
+            new_special_tokens: control tokens that the tokenizer gets besides its own, in the order of their ids.
+            model_length: tokens that the model takes, where that is not what the folder says.
 
         Raises:
             TokenizerNotFound: there is no tokenizer.json.
@@ -97,12 +106,12 @@ class Template:
             TemplateMismatch: the tokenizer lacks a token that ends the family's answers.
         """
         found = read_model_folder(Path(folder).expanduser())
-        tokenizer = Tokenizer.from_folder(found)
+        tokenizer = Tokenizer.from_folder(found, new_special_tokens=new_special_tokens)
         return cls.build(
             tokenizer,
             chat_templates=found.chat_templates,
             stop_token_ids=found.eos_token_ids,
-            model_length=found.max_length,
+            model_length=model_length or found.max_length,
             args=args,
             origin=f"model folder {str(found.path)!r}",
         )

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import tokenizers
 from tokenizers import AddedToken, normalizers
 
-from .errors import InvalidModelFolder, TokenizerNotFound
+from .errors import InvalidModelFolder, TemplateMismatch, TokenizerNotFound
 from .lookalikes import Lookalikes
 from .messages import JSON
 from .model_folder import ModelFolder
 from .reasoning import CLOSE, OPEN
 
+_SPECIAL: Mapping[str, JSON] = {"special": True, "normalized": False}
 _ANCHORS = ("\n", "]", ":", ">", "a", ".")
 
 
@@ -67,8 +69,12 @@ class Tokenizer:
         self._marked: dict[str, tokenizers.Tokenizer] = {}
 
     @classmethod
-    def from_folder(cls, folder: ModelFolder) -> Tokenizer:
+    def from_folder(cls, folder: ModelFolder, *, new_special_tokens: Sequence[str] = ()) -> Tokenizer:
         """Read tokenizer.json.
+
+        Args:
+            folder: the model's.
+            new_special_tokens: control tokens to add, in the order of their ids; those that it has keep theirs.
 
         Raises:
             TokenizerNotFound: there is none.
@@ -91,9 +97,13 @@ class Tokenizer:
         return cls(
             backend,
             named_tokens=folder.named_tokens,
-            added_tokens=folder.added_tokens,
+            added_tokens={**folder.added_tokens, **dict.fromkeys(new_special_tokens, _SPECIAL)},
             control_ids=folder.eos_token_ids,
         )
+
+    def save(self, path: Path) -> None:
+        """Write a tokenizer.json with everything that was added."""
+        self._backend.save(str(path))
 
     def encode(self, text: str, *, mark: str | None = None) -> list[int]:
         """Tokenize a whole rendered text; nothing is put before or after it.
@@ -159,6 +169,20 @@ class Tokenizer:
         """Return the id of a special token by name, such as 'eos_token', or None."""
         text = self.named_tokens.get(name)
         return None if text is None else self._backend.token_to_id(text)
+
+    def check_ids(self, ids: Mapping[str, int]) -> None:
+        """Check that tokens, by text, have the ids that a model has rows for.
+
+        Raises:
+            TemplateMismatch: one has another id, or none.
+        """
+        for text, token_id in ids.items():
+            if self._backend.token_to_id(text) != token_id:
+                raise TemplateMismatch(
+                    f"token {text!r} is {self._backend.token_to_id(text)} to the tokenizer and {token_id} to the "
+                    "model; tokenizer_config.json adds tokens that tokenizer.json lacks: save it again with "
+                    "transformers, so that both agree"
+                )
 
     def special_text(self, token_id: int) -> str | None:
         """Return the spelling of a control token, or None if the id is not one's."""

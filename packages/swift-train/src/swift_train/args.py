@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from swift_data.args import DataArgs
 from swift_templates.args import TemplateArgs
 from swift_tuners.args import ModelArgs, TunerArgs
+from swift_tuners.quantizer_args import QuantizationArgs
 from swift_tuners.tuners.lora import LoraArgs
 
 
@@ -70,6 +71,7 @@ class SftArgs:
     """Supervised fine-tuning: the model learns to give a conversation's answers."""
 
     model: ModelArgs = field(default_factory=ModelArgs)
+    quantization: QuantizationArgs = field(default_factory=QuantizationArgs)
     template: TemplateArgs = field(default_factory=TemplateArgs)
     data: DataArgs = field(default_factory=DataArgs)
     tuner: TunerArgs = field(default_factory=LoraArgs)

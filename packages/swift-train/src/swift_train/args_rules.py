@@ -22,6 +22,10 @@ def check_args(args: SftArgs) -> None:
         )
     if args.model.torch_dtype == "float16":
         raise InvalidTrainArgs("torch_dtype is float16, which loses small gradients; expected bfloat16 or float32")
+    if args.model.task_type != "causal_lm":
+        raise InvalidTrainArgs(
+            f"task_type is {args.model.task_type!r}; sft trains models that write text, expected 'causal_lm'"
+        )
     if args.model.device_map is not None:
         raise InvalidTrainArgs(
             f"device_map is {args.model.device_map!r}; in training each process has one device of its own: leave it out"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
@@ -16,14 +16,17 @@ from accelerate.utils import broadcast_object_list, set_seed
 from swift_data.rows import ChatRow, load_rows, split_rows
 from swift_templates.registry import Registry
 from swift_templates.template import Template
-from swift_tuners import LoadedModel, Swift, SwiftModel, load_model, resolve_model
+from swift_tuners import LoadedModel, SwiftModel, load_model, resolve_model
 from swift_tuners.checkpoint import SwiftConfig
 from swift_tuners.checkpoint_folder import describe_base
+from swift_tuners.tuner import Phase
+from torch import nn
 from transformers import TrainerState
 
 from .algorithm import Algorithm
 from .args import SftArgs
 from .args_rules import check_args, find_options_without_effect
+from .attach import attach_tuners
 from .batches import PackDataset
 from .checkpoints import find_checkpoints, remove_incomplete
 from .errors import CheckpointNotWritten, InvalidTrainArgs
@@ -80,7 +83,12 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
 
     with processes.main_process_first():
         resolved = resolve_model(args.model)
-    template = Template.from_folder(resolved.folder, args.template)
+    template = Template.from_folder(
+        resolved.folder,
+        args.template,
+        new_special_tokens=args.model.new_special_tokens,
+        model_length=args.model.max_model_len,
+    )
     training_rows, validation_rows, num_skipped = _load_rows(args)
     encode = partial(
         encode_rows,
@@ -92,15 +100,24 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     training = encode(training_rows, name="training")
     validation = encode(validation_rows, name="validation") if validation_rows else None
 
-    loaded = load_model(args.model, resolved)
-    model = _attach_tuners(loaded, args)
-    _check_vocabulary(model, training)
-    pad_token_id = _choose_padding(model, args, template, say)
+    loaded = load_model(args.model, resolved, args.quantization)
+    template.tokenizer.check_ids(loaded.new_tokens)
+    # Tuners may put a wrapper around the embedding.
+    vocabulary = cast("nn.Embedding", loaded.model.get_input_embeddings()).num_embeddings
+    _check_vocabulary(vocabulary, training)
+    model = attach_tuners(loaded, args, training, say)
+    pad_token_id = _choose_padding(model, args, template, vocabulary, say)
     packing_length = _packing_length(args, template) if args.data.packing and pad_token_id is None else None
     packs = PackDataset(training.encoded, plan_packs(training, packing_length=packing_length))
     trainer = build_trainer(
         model,
-        build_training_arguments(args, folder, num_packs=len(packs), num_processes=processes.num_processes),
+        build_training_arguments(
+            args,
+            folder,
+            num_packs=len(packs),
+            num_processes=processes.num_processes,
+            finds_unused=any(each.phase is Phase.SCHEDULE for each in model.tuners.values()),
+        ),
         algorithm=objective,
         train_packs=packs,
         eval_packs=PackDataset(validation.encoded, plan_packs(validation, packing_length=None)) if validation else None,
@@ -111,6 +128,7 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
         callbacks=[TunerSteps(model)],
     )
     _check_steps_left(trainer, args)
+    model.plan_steps(trainer.args.max_steps)
     for line in describe_plan(_plan(trainer, training, validation, num_skipped, args), template, model):
         say(line)
     if processes.is_main_process:
@@ -130,18 +148,6 @@ def _load_rows(args: SftArgs) -> tuple[list[ChatRow], list[ChatRow], int]:
     return rows, [], skipped
 
 
-def _attach_tuners(loaded: LoadedModel, args: SftArgs) -> SwiftModel:
-    if args.train.resume_from_checkpoint:
-        base = SwiftConfig.read(args.train.resume_from_checkpoint).base_model
-        if base not in (None, loaded.name):
-            raise InvalidTrainArgs(
-                f"the checkpoint to resume from stands on {base!r} and the model is {loaded.name!r}; "
-                "name the same --model"
-            )
-        return Swift.from_pretrained(loaded.model, args.train.resume_from_checkpoint, trainable=True)
-    return Swift.prepare_model(loaded.model, args.tuner.build_config())
-
-
 def _check_steps_left(trainer: Trainer, args: SftArgs) -> None:
     if not args.train.resume_from_checkpoint:
         return
@@ -153,22 +159,22 @@ def _check_steps_left(trainer: Trainer, args: SftArgs) -> None:
         )
 
 
-def _check_vocabulary(model: SwiftModel, samples: Samples) -> None:
+def _check_vocabulary(known: int, samples: Samples) -> None:
     """Refuse a tokenizer that has more tokens than the model."""
     largest = max(int(each.input_ids.max()) for each in samples.encoded)
-    known = model.get_input_embeddings().num_embeddings
     if largest >= known:
         raise InvalidTrainArgs(
             f"the tokenizer gives token {largest} and the model knows tokens below {known}; they do not belong together"
         )
 
 
-def _choose_padding(model: SwiftModel, args: SftArgs, template: Template, say: Callable[[str], None]) -> int | None:
+def _choose_padding(
+    model: SwiftModel, args: SftArgs, template: Template, vocabulary: int, say: Callable[[str], None]
+) -> int | None:
     joins = args.data.packing or args.train.per_device_train_batch_size > 1 or args.train.per_device_eval_batch_size > 1
     if not joins:
         return None
-    embeddings = model.get_input_embeddings()
-    leak = measure_leak(model, vocabulary=embeddings.num_embeddings)
+    leak = measure_leak(model, vocabulary=vocabulary)
     if leak.is_apart:
         return None
     what = (

@@ -257,6 +257,8 @@ class Trainer(HfTrainer):
         if not len(columns_K):
             # A forward pass of fillers only: one column keeps the graph that other processes wait for.
             columns_K = torch.zeros(1, dtype=torch.long, device=labels_BT.device)
+        if isinstance(self.host, SwiftModel):
+            self.host.on_batch(inputs["labels"])
         passed = {name: inputs[name] for name in ("input_ids", "position_ids", "attention_mask") if name in inputs}
         if self._keeps_logits:
             logits_BKV = model(**passed, use_cache=False, logits_to_keep=columns_K).logits

@@ -17,7 +17,9 @@ GLOBAL_BATCH = 16
 LEARNING_RATE = 1e-4
 
 
-def build_training_arguments(args: SftArgs, folder: Path, *, num_packs: int, num_processes: int) -> TrainingArguments:
+def build_training_arguments(
+    args: SftArgs, folder: Path, *, num_packs: int, num_processes: int, finds_unused: bool = False
+) -> TrainingArguments:
     """Turn our options into transformers' own.
 
     Args:
@@ -25,6 +27,7 @@ def build_training_arguments(args: SftArgs, folder: Path, *, num_packs: int, num
         folder: of the run.
         num_packs: batch rows of one epoch.
         num_processes: that share a global batch.
+        finds_unused: whether parameters may be without a gradient in a step, as under a schedule of what trains.
 
     Raises:
         InvalidTrainArgs: transformers refuses a value.
@@ -67,7 +70,8 @@ def build_training_arguments(args: SftArgs, folder: Path, *, num_packs: int, num
             seed=train.seed,
             use_cpu=not torch.cuda.is_available(),
             ddp_timeout=train.ddp_timeout,
-            ddp_find_unused_parameters=False,
+            # Walking the graph costs time.
+            ddp_find_unused_parameters=finds_unused,
             dataloader_pin_memory=False,
             remove_unused_columns=False,
             disable_tqdm=True,

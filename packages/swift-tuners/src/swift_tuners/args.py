@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from .errors import InvalidCheckpoint
 from .laws import Laws
+from .quantizer_args import QuantizationArgs
 
 if TYPE_CHECKING:
     from .tuner import JSON, TunerConfig
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+
+ANSWERING_OPTIONS = frozenset(
+    {"task_type", "num_labels", "problem_type", "rope_scaling", "max_model_len", "new_special_tokens"}
+    | {each.name for each in fields(QuantizationArgs)}
+)
+"""Fields of ModelArgs and QuantizationArgs that change what a model answers; a checkpoint records them."""
 
 
 @dataclass(kw_only=True)
@@ -80,3 +87,10 @@ class TunerArgs(ABC):
                 f"a config of {cls.__name__} holds {unknown[0]!r}, which this version does not know"
             )
         return cls(**saved).build_config()
+
+
+def chosen_options(args: ModelArgs | QuantizationArgs) -> dict[str, JSON]:
+    """Return those of ANSWERING_OPTIONS that are not at their defaults."""
+    usual = type(args)()
+    names = (each.name for each in fields(args) if each.name in ANSWERING_OPTIONS)
+    return {name: getattr(args, name) for name in names if getattr(args, name) != getattr(usual, name)}

@@ -12,10 +12,12 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from .args import ANSWERING_OPTIONS
 from .errors import InvalidCheckpoint
+from .tuner import JSON
 
 FILE_NAME = "swift.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULT_TUNER = "default"
 PEFT_CONFIG_FILE = "adapter_config.json"
 """The config of an adapter in PEFT's format; a folder that holds one is an adapter."""
@@ -44,6 +46,9 @@ class SwiftConfig:
     """Whether a hub id is one of Hugging Face's; else of ModelScope's."""
     base_folder: str | None = None
     """Where the base model lay on the machine that wrote this."""
+    base_options: dict[str, JSON] = field(default_factory=dict)
+    """How the base was loaded, where that changes what it answers: fields of ModelArgs and QuantizationArgs that were
+    not at their defaults."""
     template: str | None = None
     """Template family; None is the model's own chat template."""
     system: str | None = None
@@ -110,6 +115,12 @@ class SwiftConfig:
         if not isinstance(content.get("enable_thinking"), bool | None):
             raise InvalidCheckpoint(
                 f"enable_thinking in {str(path)!r} is {content['enable_thinking']!r}; expected true, false or null"
+            )
+        options = content.get("base_options", {})
+        if not isinstance(options, dict) or not set(options) <= ANSWERING_OPTIONS:
+            raise InvalidCheckpoint(
+                f"base_options in {str(path)!r} is {options!r:.120}; expected an object with some of "
+                f"{', '.join(sorted(ANSWERING_OPTIONS))}"
             )
         packages = content.get("packages", {})
         if not isinstance(packages, dict) or not all(isinstance(each, str) for each in packages.values()):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -20,10 +20,13 @@ from .checkpoint import DEFAULT_TUNER, FILE_NAME, PEFT_CONFIG_FILE, SwiftConfig,
 from .errors import InvalidCheckpoint, UntrustedModel
 from .model import SwiftModel
 from .models.resolve import is_hub_id
+from .quantizer_args import QuantizationArgs
 from .swift import Swift, find_tuners
 
 if TYPE_CHECKING:
     from .models.load import LoadedModel
+
+OptionsT = TypeVar("OptionsT", ModelArgs, QuantizationArgs)
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
@@ -77,12 +80,14 @@ def choose_base(given: ModelArgs, record: SwiftConfig) -> ModelArgs:
     """Return how the base of a checkpoint is found.
 
     A model that the user named wins, whatever it is; then the folder where the base lay, if it still does; then its
-    name. `describe_base` gives the base its recorded name back.
+    name. `describe_base` gives the base its recorded name back. Options that change what the base answers, such as
+    rope_scaling, are the recorded ones where the user left them at their defaults.
 
     Raises:
         InvalidCheckpoint: neither is known.
         UntrustedModel: the checkpoint would choose whose code runs.
     """
+    given = fill_options(given, record)
     if given.model is not None:
         return given
     base = record.base_model or record.base_folder
@@ -106,6 +111,38 @@ def choose_base(given: ModelArgs, record: SwiftConfig) -> ModelArgs:
     )
 
 
+def fill_options(given: OptionsT, record: SwiftConfig) -> OptionsT:
+    """Return ModelArgs or QuantizationArgs in which recorded options stand for those left at their defaults.
+
+    Raises:
+        InvalidCheckpoint: a recorded value is of another type than the option.
+    """
+    usual = type(given)()
+    left_open = {each.name for each in fields(given) if getattr(given, each.name) == getattr(usual, each.name)}
+    recorded: dict[str, Any] = {name: record.base_options[name] for name in left_open & set(record.base_options)}
+    for name, value in recorded.items():
+        hint = get_type_hints(type(given))[name]
+        if not _fits(value, hint):
+            raise InvalidCheckpoint(f"base_options of the checkpoint has {name} {value!r:.80}; expected {hint}")
+    return replace(given, **recorded)
+
+
+def without_written(given: ModelArgs) -> ModelArgs:
+    """Return how a model is loaded again that was saved as a whole: its config and tokenizer hold some options now."""
+    return replace(given, rope_scaling=None, max_model_len=None, new_special_tokens=[])
+
+
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401  # any annotation of a field
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in parts
+    if origin is list:
+        return isinstance(value, list) and all(isinstance(each, parts[0]) for each in value)
+    if parts:
+        return any(_fits(value, each) for each in parts)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
 def describe_base(loaded: LoadedModel, record: SwiftConfig | None = None) -> SwiftConfig:
     """Return a new swift.json that says which model was loaded, without tuners and template.
 
@@ -120,6 +157,7 @@ def describe_base(loaded: LoadedModel, record: SwiftConfig | None = None) -> Swi
         base_revision=loaded.revision,
         base_use_hf=loaded.use_hf,
         base_folder=str(loaded.folder),
+        base_options=dict(loaded.options),
         packages=package_versions(),
     )
     if record is None or record.base_model is None or record.base_folder is None:

@@ -208,6 +208,20 @@ class SwiftModel(nn.Module):
         trained = [tuner for tuner in self._tuners.values() if tuner.trainable and tuner.active]
         return [group for tuner in trained for group in tuner.param_groups(learning_rate)]
 
+    def plan_steps(self, num_steps: int) -> None:
+        """Tell the tuners how many optimizer steps the run will make.
+
+        Raises:
+            UnsupportedConfig: a tuner's schedule does not fit into so few.
+        """
+        for tuner in self._tuners.values():
+            tuner.plan_steps(num_steps)
+
+    def on_batch(self, labels_BT: Tensor | None) -> None:
+        """Tell the tuners the labels of the forward passes to come (-100 is not trained); None ends it."""
+        for tuner in self._tuners.values():
+            tuner.on_batch(labels_BT)
+
     def on_step(self, step: int, optimizer: Optimizer | None = None) -> None:
         """Tell the tuners that optimizer step number `step`, counted from 1, is done.
 

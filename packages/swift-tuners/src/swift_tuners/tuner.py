@@ -120,6 +120,16 @@ class Tuner(ABC, Generic[ConfigT]):
         """Fold the tuner into the host's weights, so that nothing of it remains. Raises CannotMerge."""
         self.check_merge()
 
+    def plan_steps(self, num_steps: int) -> None:  # most have no schedule
+        """Take note of how many optimizer steps the run will make, before the first.
+
+        Raises:
+            UnsupportedConfig: the method's schedule does not fit into so few.
+        """
+
+    def on_batch(self, labels_BT: Tensor | None) -> None:  # most look at no labels
+        """Take note of the labels of the forward passes to come (-100 is not trained); None ends it."""
+
     def on_step(self, step: int, optimizer: Optimizer | None = None) -> None:
         """Take note that optimizer step number `step`, counted from 1, is done; its gradients are still there.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from swift_tuners import Swift, load_model
-from swift_tuners.checkpoint_folder import attach_adapters, describe_base
+from swift_tuners.args import chosen_options
+from swift_tuners.checkpoint_folder import attach_adapters, describe_base, without_written
 from swift_tuners.models.folder import copy_companions
 from transformers import PreTrainedModel
 
@@ -26,6 +27,8 @@ class Merge(Exporter):
     def export(self, source: ExportSource, folder: Path) -> ParityReport:
         """Merge, save, load what was saved, and compare."""
         loaded = load_model(source.model, source.resolved)
+        written = without_written(source.model)
+        source.template.tokenizer.check_ids(loaded.new_tokens)
         adapters = {f"adapter_{index}": path for index, path in enumerate(source.adapters)}
         model, names = attach_adapters(loaded.model, adapters)
         model.set_active_tuners(each for tuners in names.values() for each in tuners)
@@ -37,15 +40,18 @@ class Merge(Exporter):
         assert isinstance(merged, PreTrainedModel), "load_model returns one"
         merged.save_pretrained(folder)
         copy_companions(loaded.folder, folder)
+        if loaded.new_tokens:
+            source.template.tokenizer.save(folder / "tokenizer.json")
         described = describe_base(loaded, source.record)
         replace(
             described,
+            base_options=chosen_options(written),
             template=source.template.args.template,
             system=source.template.system,
             response_prefix=source.template.args.response_prefix,
             enable_thinking=source.template.args.enable_thinking,
         ).write(folder)
-        reloaded = load_model(replace(source.model, model=str(folder))).model
+        reloaded = load_model(replace(written, model=str(folder))).model
         report = compare(trained, all_logps(reloaded.eval(), rows))
         if report.mean_divergence > MEAN_DIVERGENCE[dtype]:
             raise ParityLost(

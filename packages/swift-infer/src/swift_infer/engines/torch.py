@@ -29,7 +29,9 @@ class TorchEngine(Engine):
     def __init__(self, served: ServedModel, template: Template, *, max_batch_size: int) -> None:
         self.template = template
         self.max_batch_size = max_batch_size
-        host = load_model(served.model, served.resolved).model
+        loaded = load_model(served.model, served.resolved, served.quantization)
+        template.tokenizer.check_ids(loaded.new_tokens)
+        host = loaded.model
         self.model, self._tuners = attach_adapters(host, served.adapters)
         self.model.eval()
         # What the model's folder says of generation would fill in whatever a request leaves open.

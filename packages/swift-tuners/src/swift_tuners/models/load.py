@@ -13,10 +13,11 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from ..args import ModelArgs
+from ..args import ModelArgs, chosen_options
 from ..errors import InvalidModel, MissingDependency, SwiftTunersError
 from ..quantizer import plan_loading
 from ..quantizer_args import QuantizationArgs
+from ..tuner import JSON
 from .auto_class import choose_class, set_labels
 from .folder import has_safetensors
 from .new_tokens import add_tokens
@@ -44,6 +45,8 @@ class LoadedModel:
     """Whether the name is an id of Hugging Face's."""
     new_tokens: Mapping[str, int] = field(default_factory=dict)
     """Ids of `new_special_tokens` that the vocabulary had not; their rows of embedding and head should be trained."""
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    """Options that change what it answers and were not at their defaults, as a checkpoint records them."""
     new_modules: tuple[str, ...] = ()
     """Modules with random weights, since the files have none, to be trained and saved: a classifier's head."""
 
@@ -96,7 +99,16 @@ def load_model(
     new_tokens = add_tokens(model, found.folder, args.new_special_tokens) if args.new_special_tokens else {}
     apply_patches(model)
     model.eval()
-    return LoadedModel(model, found.folder, found.name, found.revision, found.use_hf, new_tokens, new_modules)
+    return LoadedModel(
+        model,
+        found.folder,
+        found.name,
+        found.revision,
+        found.use_hf,
+        new_tokens=new_tokens,
+        new_modules=new_modules,
+        options=chosen_options(args) | chosen_options(quantization or QuantizationArgs()),
+    )
 
 
 class _Loaded(NamedTuple):

@@ -71,7 +71,7 @@ class ReFTTuner(HookTuner[ReFTConfig]):
         self._kept_plans: list[dict[str, Tensor]] = []
         self._was_recomputed = False
 
-    def set_labels(self, labels_BT: Tensor | None) -> None:
+    def on_batch(self, labels_BT: Tensor | None) -> None:
         """Say for the calls to come which tokens are trained (not -100), where the model's forward takes no labels.
 
         The prompt is what stands before the first of them; None ends it.
@@ -189,7 +189,7 @@ class ReFTTuner(HookTuner[ReFTConfig]):
         if labels is None and training and num_last != 0:
             raise UnsupportedConfig(
                 f"positions {self.config.positions!r} need the end of each prompt, which in training only labels tell; "
-                "pass labels to the model, call set_labels of the tuner, or choose positions such as 'all' or 'f7'"
+                "pass labels to the model, call on_batch of the tuner, or choose positions such as 'all' or 'f7'"
             )
         in_prompt_BT = layout.valid_BT
         if labels is not None:
