@@ -32,6 +32,8 @@ def fill_disk():
         time.sleep(0.01)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), resource.RLIM_INFINITY))
 
+# A shell's background jobs, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if int(most_bytes):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     threading.Thread(target=fill_disk, daemon=True).start()

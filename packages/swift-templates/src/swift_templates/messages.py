@@ -36,12 +36,29 @@ class ToolCall:
     id: str | None = None
 
 
+MediaKind = Literal["image", "video", "audio"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """A picture, a video or a sound inside of a message."""
+
+    kind: MediaKind
+    source: object
+    """Text: a path, an http(s) address, or a data: address with base64. Bytes: the content of a file. Else decoded:
+    what Pillow or numpy holds, (H, W, 3) uint8 for a picture, (frames, H, W, 3) for a video, (samples,) for a sound."""
+    at: int = 0
+    """Where in the message's content it stands, in characters: 0 is before the text."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Message:
     """One turn."""
 
     role: Role
     content: str
+    media: tuple[Media, ...] = ()
+    """Pictures, videos and sounds, in the order of their places in the content."""
     reasoning_content: str | None = None
     """What the assistant thought before it answered."""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -102,9 +119,10 @@ def _check_message(message: Message, position: int) -> None:
     for name, text in (("content", message.content), ("reasoning_content", message.reasoning_content)):
         if text is not None or name == "content":
             _check_text(text, f"message {position} ({message.role}): {name}")
+    _check_media(message, position)
     if message.role != "assistant":
         _check_assistant_only(message, position)
-    elif not message.content.strip() and not message.tool_calls:
+    elif not message.content.strip() and not message.tool_calls and not message.media:
         raise InvalidConversation(
             f"message {position} (assistant) is empty; expected text or a tool call (leave the row out, or fill it in)"
         )
@@ -113,6 +131,21 @@ def _check_message(message: Message, position: int) -> None:
         raise InvalidConversation(
             f"message {position}: loss_scale is {weight!r}; expected 0, or {_SMALLEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
         )
+
+
+def _check_media(message: Message, position: int) -> None:
+    places = [each.at for each in message.media]
+    if places != sorted(places) or any(not 0 <= each <= len(message.content) for each in places):
+        raise InvalidConversation(
+            f"message {position} ({message.role}) has media at characters {places} of {len(message.content)}; "
+            "expected places inside of the text, in ascending order"
+        )
+    for each in message.media:
+        if each.kind not in get_args(MediaKind):
+            raise InvalidConversation(
+                f"message {position} ({message.role}) has media of kind {each.kind!r}; "
+                f"expected one of {', '.join(map(repr, get_args(MediaKind)))}"
+            )
 
 
 def _check_text(text: object, what: str) -> None:
