@@ -155,7 +155,7 @@ def test_dry_run_is_no_part_of_the_arguments() -> None:
         (["--train.lr", "abc"], InvalidValue, "--train.lr is 'abc'; expected a number, or none"),
         (["--max_steps"], InvalidValue, "--max_steps needs a value; expected a whole number"),
         (["--seed", "1", "2"], InvalidValue, "--seed takes one value, not 2"),
-        (["--loss_scale", "lastround"], InvalidValue, "did you mean 'last_round'?"),
+        (["--truncation_strategy", "delet"], InvalidValue, "did you mean 'delete'?"),
         (["--learning_rat", "1"], UnknownOption, "--learning_rat is unknown; did you mean --learning_rate?"),
         (["--tuner"], InvalidCommandLine, "--tuner needs a value"),
         (["--tuner", "--rank", "3"], InvalidCommandLine, "--tuner needs a value"),

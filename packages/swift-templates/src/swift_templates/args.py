@@ -28,5 +28,7 @@ class TemplateArgs(PromptArgs):
 
     truncation_strategy: Literal["delete", "left", "right", "raise"] = "delete"
     """What happens to a longer sample: left out and counted, cut on one side, or an error."""
-    loss_scale: Literal["default", "last_round"] = "default"
-    """Which answers are trained: all of them, or only each conversation's last."""
+    loss_scale: str = "default"
+    """What is trained: default (each answer), last_round (a conversation's last) or all (prompts too, as in
+    pre-training); joined by + with scales that weigh parts of answers: react, toolbench, hermes, qwen, agentflan,
+    ignore_empty_think, a .json file, or module:Class."""

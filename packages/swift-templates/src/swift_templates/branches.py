@@ -27,14 +27,14 @@ class _Branch:
 
     text: str = ""
     ids: list[int] = field(default_factory=list)
-    spans: list[tuple[int, int, float]] = field(default_factory=list)
-    """Where the answers are, and what each weighs."""
+    spans: list[tuple[int, int, list[float] | float]] = field(default_factory=list)
+    """Where the answers are, and what each weighs, as a whole or token by token."""
 
-    def add(self, prompt_ids: list[int], completion_ids: list[int], turn: Turn) -> None:
+    def add(self, prompt_ids: list[int], completion_ids: list[int], turn: Turn, weights: list[float] | float) -> None:
         self.text = turn.prompt + turn.completion
         start = len(prompt_ids)
         self.ids = prompt_ids + completion_ids
-        self.spans.append((start, len(self.ids), turn.weight))
+        self.spans.append((start, len(self.ids), weights))
 
 
 def encode_turns(
@@ -43,6 +43,7 @@ def encode_turns(
     *,
     mark: str | None = None,
     stop_token_ids: frozenset[int],
+    everything: bool = False,
 ) -> list[Encoded]:
     """Tokenize answers into as few samples as is exact.
 
@@ -51,6 +52,7 @@ def encode_turns(
         tokenizer: the tokenizer.
         mark: the character that breaks look-alikes in the texts, if there are any.
         stop_token_ids: the tokens one of which ends each answer.
+        everything: prompts are trained too, with a weight of 1.
 
     Raises:
         TemplateMismatch: the tokenizer does not keep an answer apart, or does not see its stop token.
@@ -64,19 +66,36 @@ def encode_turns(
         if prompt_ids is None:
             branches.append(_Branch())
             prompt_ids = tokenizer.encode(turn.prompt, mark=mark)
-        branches[-1].add(prompt_ids, _completion_ids(turn, tokenizer, mark, stop_token_ids), turn)
+        branches[-1].add(prompt_ids, *_complete(turn, tokenizer, mark, stop_token_ids))
         previous = turn
-    return [_to_encoded(branch) for branch in branches]
+    return [_to_encoded(branch, everything=everything) for branch in branches]
 
 
-def _completion_ids(turn: Turn, tokenizer: Tokenizer, mark: str | None, stops: frozenset[int]) -> list[int]:
+def _complete(
+    turn: Turn, tokenizer: Tokenizer, mark: str | None, stops: frozenset[int]
+) -> tuple[list[int], Turn, list[float] | float]:
+    """Return the completion's tokens, the turn, and what the tokens weigh."""
     try:
-        ids = tokenizer.encode_after(turn.prompt, turn.completion, mark=mark)
+        if turn.char_weights is None:
+            ids, weights = tokenizer.encode_after(turn.prompt, turn.completion, mark=mark), None
+        else:
+            tokens = tokenizer.tokens_after(turn.prompt, turn.completion, mark=mark)
+            ids = [token_id for token_id, _ in tokens]
+            weights = [turn.weight * _weight_at(start, turn) for _, start in tokens]
     except ValueError as error:
         raise TemplateMismatch(f"an answer cannot be told from its prompt: {error}") from error
     if not ids or ids[-1] not in stops:
         raise TemplateMismatch(f"the tokenizer does not end {turn.completion[-40:]!r} with a stop token of its own")
-    return ids
+    return ids, turn, turn.weight if weights is None else weights
+
+
+def _weight_at(start: int, turn: Turn) -> float:
+    """Return the weight of a token by its first character that is no space, since most tokens begin with one."""
+    assert turn.char_weights is not None
+    text = turn.completion
+    while start + 1 < len(text) and text[start] == " ":
+        start += 1
+    return turn.char_weights[min(start, len(text) - 1)]
 
 
 def _continue(branch: _Branch, previous: Turn, turn: Turn, tokenizer: Tokenizer, mark: str | None) -> list[int] | None:
@@ -98,11 +117,9 @@ def _continue(branch: _Branch, previous: Turn, turn: Turn, tokenizer: Tokenizer,
     return [*branch.ids, *after[1:]] if after[:1] == branch.ids[-1:] else None
 
 
-def _to_encoded(branch: _Branch) -> Encoded:
+def _to_encoded(branch: _Branch, *, everything: bool) -> Encoded:
     input_ids = np.array(branch.ids, dtype=np.int64)
-    labels = np.full(len(input_ids), IGNORED, dtype=np.int64)
-    loss_scale = np.zeros(len(input_ids), dtype=np.float32)
-    for start, end, weight in branch.spans:
-        labels[start:end] = input_ids[start:end]
-        loss_scale[start:end] = weight
-    return Encoded(input_ids, labels, loss_scale)
+    loss_scale = np.full(len(input_ids), 1.0 if everything else 0.0, dtype=np.float32)
+    for start, end, weights in branch.spans:
+        loss_scale[start:end] = weights
+    return Encoded(input_ids, np.where(loss_scale > 0, input_ids, IGNORED), loss_scale)

@@ -62,6 +62,10 @@ class ResponsePrefixMissing(SwiftTemplatesError, ValueError):
     """An answer to train on does not begin with the response prefix that serving puts before it."""
 
 
+class InvalidLossScale(SwiftTemplatesError, ValueError):
+    """A loss scale's file or class is not what it should be."""
+
+
 class SystemPromptNotFound(SwiftTemplatesError, FileNotFoundError):
     """The .txt file named as system prompt does not exist."""
 

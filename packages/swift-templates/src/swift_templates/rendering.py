@@ -150,6 +150,12 @@ class Rendering:
         texts = [text for name in ("reasoning_content", "content") if isinstance(text := message.get(name), str)]
         return [*texts, *self._called[position]]
 
+    def question_before(self, position: int) -> str:
+        """Return what the user said last before an answer, without marks."""
+        asked = [each["content"] for each in self._messages[:position] if each["role"] == "user"]
+        text = asked[-1] if asked and isinstance(asked[-1], str) else ""
+        return text if self.mark is None else text.replace(self.mark, "")
+
     def prompt(self, count: int) -> str:
         """Return the text that a server sends so that the first `count` messages are answered."""
         text = self._template.render(self._with(self._messages[:count], generation=True))

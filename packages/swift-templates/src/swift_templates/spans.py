@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from .errors import ResponsePrefixMissing, TemplateMismatch
+from .loss_scale import Weighing
 from .reasoning import CLOSE, OPEN
 from .rendering import Rendering
 
@@ -25,6 +26,8 @@ class Turn:
     prompt: str
     completion: str
     weight: float = 1.0
+    char_weights: list[float] | None = None
+    """What each character of the completion weighs, times `weight`; None is 1 for all."""
 
 
 def find_turn(
@@ -34,6 +37,7 @@ def find_turn(
     stops: re.Pattern[str],
     response_prefix: str = "",
     weight: float = 1.0,
+    weighing: Weighing | None = None,
 ) -> Turn:
     """Find the prompt and the completion of the answer at a position.
 
@@ -43,6 +47,7 @@ def find_turn(
         stops: matches the spelling of every stop token.
         response_prefix: belongs to the prompt; the answer must begin with it.
         weight: kept with the turn.
+        weighing: weighs parts of the answer.
 
     Raises:
         TemplateMismatch: the template's texts for training and serving do not fit together, or no stop token ends
@@ -74,7 +79,24 @@ def find_turn(
             f"response_prefix {response_prefix!r}, which serving puts before every answer; correct the row or "
             "the option"
         )
-    return Turn(prompt + response_prefix, completion[len(response_prefix) :], weight)
+    weights = _weigh(weighing, rendering, position, completion, stop.end() - stop.start())
+    cut = len(response_prefix)
+    return Turn(prompt + response_prefix, completion[cut:], weight, weights and weights[cut:])
+
+
+def _weigh(
+    weighing: Weighing | None, rendering: Rendering, position: int, completion: str, stop_length: int
+) -> list[float] | None:
+    """Return the weights of the completion's characters; the stop token weighs 1."""
+    if weighing is None or not weighing.scales:
+        return None
+    answer = completion[: len(completion) - stop_length]
+    plain = answer if rendering.mark is None else answer.replace(rendering.mark, "")
+    weights = weighing.weights_of(rendering.question_before(position), plain)
+    if weights is None:
+        return None
+    found = iter(weights)
+    return [*(1.0 if each == rendering.mark else next(found) for each in answer), *[1.0] * stop_length]
 
 
 def _completion_start(prompt: str, whole: str, number: int) -> int:

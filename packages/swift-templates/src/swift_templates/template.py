@@ -18,6 +18,7 @@ from .encoded import Encoded
 from .errors import ChatTemplateError, ChatTemplateNotFound, SampleTooLong, TemplateMismatch
 from .family import families
 from .generation import Prompt
+from .loss_scale import read_loss_scale
 from .messages import Conversation, Message, check_conversation
 from .model_folder import read_model_folder
 from .reasoning import CLOSE, OPEN, split_reasoning
@@ -50,6 +51,7 @@ class Template:
     Raises:
         ChatTemplateError: a chat template does not compile.
         SystemPromptNotFound: the system prompt is the name of a .txt file that does not exist.
+        UnknownName, InvalidLossScale: see `read_loss_scale`.
         ValueError: max_length is less than 1.
     """
 
@@ -65,6 +67,7 @@ class Template:
         self.args = _complete(args)
         if self.args.max_length is not None and self.args.max_length < 1:
             raise ValueError(f"max_length is {self.args.max_length!r}; expected at least 1")
+        self._weighing = read_loss_scale(self.args.loss_scale)
         self.tokenizer = tokenizer
         self._renderer = Renderer(
             chat_templates, tokenizer, system=self.args.system, enable_thinking=self.args.enable_thinking
@@ -220,7 +223,7 @@ class Template:
         trained = {}
         for at in answers:
             message = conversation.messages[at]
-            usual = self.args.loss_scale == "default" or at == answers[-1]
+            usual = self._weighing.rule != "last_round" or at == answers[-1]
             weight = 1.0 if message.loss_scale is None else message.loss_scale
             if (usual if message.loss is None else message.loss) and weight > 0:
                 trained[at] = weight
@@ -288,10 +291,16 @@ class Template:
     def _encode_turns(self, rendering: Rendering, weights: Mapping[int, float]) -> list[Encoded]:
         prefix = self.args.response_prefix
         turns: list[Turn] = [
-            find_turn(rendering, at, stops=self._stops, response_prefix=prefix, weight=weight)
+            find_turn(rendering, at, stops=self._stops, response_prefix=prefix, weight=weight, weighing=self._weighing)
             for at, weight in weights.items()
         ]
-        return encode_turns(turns, self.tokenizer, mark=rendering.mark, stop_token_ids=self.stop_token_ids)
+        return encode_turns(
+            turns,
+            self.tokenizer,
+            mark=rendering.mark,
+            stop_token_ids=self.stop_token_ids,
+            everything=self._weighing.rule == "all",
+        )
 
     def _learn_from_probe(self) -> None:
         """Render a tiny conversation, and see which token ends its answer and what is put around the content."""

@@ -121,13 +121,26 @@ class Tokenizer:
         Raises:
             ValueError: the tokenizer joins the text to whatever stands before it.
         """
-        if not self._prefixes or not text:
+        if not self._prefixes:
             return self.encode(text, mark=mark)
+        return [token_id for token_id, _ in self.tokens_after(context, text, mark=mark)]
+
+    def tokens_after(self, context: str, text: str, *, mark: str | None = None) -> list[tuple[int, int]]:
+        """Return what `encode_after` does, with each token the place in the text, in characters, where it begins.
+
+        Raises:
+            ValueError: the tokenizer joins the text to whatever stands before it.
+        """
+        backend = self._backend if mark is None else self._marked_backend(mark)
+        if not self._prefixes or not text:
+            whole = backend.encode(text, add_special_tokens=False)
+            return [(token_id, start) for token_id, (start, _) in zip(whole.ids, whole.offsets, strict=True)]
         for before in (context[self.last_control(context) :], *_ANCHORS):
             head = self.encode(before, mark=mark)
-            joint = self.encode(before + text, mark=mark)
-            if joint[: len(head)] == head and len(joint) > len(head):
-                return joint[len(head) :]
+            joint = backend.encode(before + text, add_special_tokens=False)
+            if joint.ids[: len(head)] == head and len(joint.ids) > len(head):
+                places = [max(0, start - len(before)) for start, _ in joint.offsets]
+                return list(zip(joint.ids, places, strict=True))[len(head) :]
         raise ValueError(f"the tokenizer joins {text[:40]!r} to whatever stands before it")
 
     def last_control(self, text: str) -> int:

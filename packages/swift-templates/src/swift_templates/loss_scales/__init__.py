@@ -1,0 +1,1 @@
+"""Weights for parts of answers, one file each, found by name."""
