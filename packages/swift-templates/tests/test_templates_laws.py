@@ -8,7 +8,6 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 from swift_templates.errors import LawBroken
-from swift_templates.family import families
 from swift_templates.messages import Conversation, Message
 from swift_templates.template import Template
 from swift_templates.testing import check_template
@@ -59,11 +58,6 @@ def conversations(draw: st.DrawFn) -> Conversation:
             )
         )
     return Conversation(messages=tuple(messages))
-
-
-@pytest.mark.parametrize("family", families.names())
-def test_family_keeps_the_laws(family: str, template_of: Callable[..., Template]) -> None:
-    check_template(template_of("chatml", template=family))
 
 
 @pytest.mark.parametrize("kind", KINDS)

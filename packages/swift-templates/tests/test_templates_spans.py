@@ -204,7 +204,7 @@ def test_a_call_that_the_template_would_not_show_is_refused(template_of: Templat
         Message(role="assistant", content="Look.", tool_calls=(ToolCall("weather", {}),)),
     )
     with pytest.raises(TemplateMismatch, match="leaves out or changes 'weather'"):
-        template_of("chatml").encode(Conversation(messages=messages))
+        template_of("default_system").encode(Conversation(messages=messages))
 
 
 MARKED = (

@@ -10,8 +10,9 @@ reading its beginning again: only the part where prompt and answer meet, and wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -37,6 +38,11 @@ class _Branch:
         self.spans.append((start, len(self.ids), weights))
 
 
+Encoding: TypeAlias = Generator[str, list[int], list[Encoded]]
+"""Yields texts to be tokenized, is sent the tokens of each, and returns the samples. Whoever drives many of them asks
+the tokenizer for a text of each at once."""
+
+
 def encode_turns(
     turns: Sequence[Turn],
     tokenizer: Tokenizer,
@@ -44,7 +50,7 @@ def encode_turns(
     mark: str | None = None,
     stop_token_ids: frozenset[int],
     everything: bool = False,
-) -> list[Encoded]:
+) -> Encoding:
     """Tokenize answers into as few samples as is exact.
 
     Args:
@@ -62,31 +68,34 @@ def encode_turns(
     for turn in turns:
         prompt_ids = None
         if previous is not None:
-            prompt_ids = _continue(branches[-1], previous, turn, tokenizer, mark)
+            prompt_ids = yield from _continue(branches[-1], previous, turn, tokenizer)
         if prompt_ids is None:
             branches.append(_Branch())
-            prompt_ids = tokenizer.encode(turn.prompt, mark=mark)
-        branches[-1].add(prompt_ids, *_complete(turn, tokenizer, mark, stop_token_ids))
+            prompt_ids = yield turn.prompt
+        completion_ids, weights = yield from _complete(turn, tokenizer, mark, stop_token_ids)
+        branches[-1].add(prompt_ids, completion_ids, turn, weights)
         previous = turn
     return [_to_encoded(branch, everything=everything) for branch in branches]
 
 
 def _complete(
     turn: Turn, tokenizer: Tokenizer, mark: str | None, stops: frozenset[int]
-) -> tuple[list[int], Turn, list[float] | float]:
-    """Return the completion's tokens, the turn, and what the tokens weigh."""
-    try:
-        if turn.char_weights is None:
-            ids, weights = tokenizer.encode_after(turn.prompt, turn.completion, mark=mark), None
-        else:
+) -> Generator[str, list[int], tuple[list[int], list[float] | float]]:
+    """Return the completion's tokens, and what they weigh."""
+    weights: list[float] | float = turn.weight
+    if turn.char_weights is None and not tokenizer.joins_to_context:
+        ids = yield turn.completion
+    else:
+        try:
             tokens = tokenizer.tokens_after(turn.prompt, turn.completion, mark=mark)
-            ids = [token_id for token_id, _ in tokens]
+        except ValueError as error:
+            raise TemplateMismatch(f"an answer cannot be told from its prompt: {error}") from error
+        ids = [token_id for token_id, _ in tokens]
+        if turn.char_weights is not None:
             weights = [turn.weight * _weight_at(start, turn) for _, start in tokens]
-    except ValueError as error:
-        raise TemplateMismatch(f"an answer cannot be told from its prompt: {error}") from error
     if not ids or ids[-1] not in stops:
         raise TemplateMismatch(f"the tokenizer does not end {turn.completion[-40:]!r} with a stop token of its own")
-    return ids, turn, turn.weight if weights is None else weights
+    return ids, weights
 
 
 def _weight_at(start: int, turn: Turn) -> float:
@@ -98,22 +107,25 @@ def _weight_at(start: int, turn: Turn) -> float:
     return turn.char_weights[min(start, len(text) - 1)]
 
 
-def _continue(branch: _Branch, previous: Turn, turn: Turn, tokenizer: Tokenizer, mark: str | None) -> list[int] | None:
+def _continue(
+    branch: _Branch, previous: Turn, turn: Turn, tokenizer: Tokenizer
+) -> Generator[str, list[int], list[int] | None]:
     """Return the tokens of the turn's whole prompt if they begin with the branch's, else None."""
     if not turn.prompt.startswith(branch.text):
         return None
     start, end, _ = branch.spans[-1]
     # Where the answer begins: does the tokenizer, reading on from the last control token, see the same tokens?
     before = previous.prompt[tokenizer.last_control(previous.prompt) :]
-    apart = [*tokenizer.encode(before, mark=mark), *branch.ids[start:end]]
-    if tokenizer.encode(before + previous.completion, mark=mark) != apart:
+    before_ids = yield before
+    joint_ids = yield before + previous.completion
+    if joint_ids != [*before_ids, *branch.ids[start:end]]:
         return None
     # Where it ends: what follows the stop token, read with it, since some control tokens take white space with them.
     stop = tokenizer.special_text(branch.ids[-1])
     if stop is None:
-        whole = tokenizer.encode(turn.prompt, mark=mark)
+        whole = yield turn.prompt
         return whole if whole[: len(branch.ids)] == branch.ids else None
-    after = tokenizer.encode(stop + turn.prompt[len(branch.text) :], mark=mark)
+    after = yield stop + turn.prompt[len(branch.text) :]
     return [*branch.ids, *after[1:]] if after[:1] == branch.ids[-1:] else None
 
 
@@ -122,4 +134,6 @@ def _to_encoded(branch: _Branch, *, everything: bool) -> Encoded:
     loss_scale = np.full(len(input_ids), 1.0 if everything else 0.0, dtype=np.float32)
     for start, end, weights in branch.spans:
         loss_scale[start:end] = weights
-    return Encoded(input_ids, np.where(loss_scale > 0, input_ids, IGNORED), loss_scale)
+    labels = input_ids.copy()
+    labels[loss_scale <= 0] = IGNORED
+    return Encoded(input_ids, labels, loss_scale)

@@ -19,6 +19,9 @@ class Family:
     """Jinja text, with the variables of transformers' chat templates."""
     stop_tokens: tuple[str, ...]
     """Spellings of the tokens that end an answer; the tokenizer must have each as one token."""
+    answer_pattern: str | None = None
+    """A regular expression for a whole answer, control tokens spelled out, with groups `reasoning` and `content`; None
+    where <think> alone parts them."""
 
 
 families: Registry[Family] = Registry(kind="template family", package="swift_templates.families", base=Family)

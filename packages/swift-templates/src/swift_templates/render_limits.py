@@ -64,16 +64,28 @@ class Meter(threading.local):
 
     def made(self, value: object) -> object:
         """Return a value that an expression made, if it is not too large and not too much in all."""
+        if type(value) is str:
+            self.made_text(value)
+            return value
         if isinstance(value, int):
             self.expect_int(value.bit_length())
         if isinstance(value, (str, dict, *_CONTAINERS)):
             self.expect(self.weigh(value))
-            self._made_bytes += sys.getsizeof(value) + (0 if isinstance(value, str) else _ITEM_BYTES * len(value))
-            if self._made_bytes > self.limits.made_bytes:
-                raise RenderLimitExceeded(
-                    f"the chat template makes values of more than {self.limits.made_bytes} bytes in all; it was stopped"
-                )
+            self._count(sys.getsizeof(value) + (0 if isinstance(value, str) else _ITEM_BYTES * len(value)))
         return value
+
+    def made_text(self, text: str) -> None:
+        """Do what `made` does, for what most values are, in a third of the time."""
+        if len(text) > self.limits.value_items:
+            self.expect(len(text))
+        self._count(sys.getsizeof(text))
+
+    def _count(self, num_bytes: int) -> None:
+        self._made_bytes += num_bytes
+        if self._made_bytes > self.limits.made_bytes:
+            raise RenderLimitExceeded(
+                f"the chat template makes values of more than {self.limits.made_bytes} bytes in all; it was stopped"
+            )
 
     def expect_int(self, bits: int) -> None:
         """Refuse to make, or to divide, a whole number of so many bits if that is too large."""

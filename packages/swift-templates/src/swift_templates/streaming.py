@@ -6,8 +6,10 @@ template may have put around the text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
+from .reasoning import join_reasoning
 from .tokenizer import Tokenizer
 
 _CUT = "\ufffd"
@@ -30,6 +32,31 @@ def decode_stream(tokenizer: Tokenizer, token_ids: Iterable[int]) -> Iterator[st
         yield text[len(tokenizer.decode_after(ids[start:end])) :]
         start, end = end, len(ids)
     yield tokenizer.decode_after(ids[start:])[len(tokenizer.decode_after(ids[start:end])) :]
+
+
+def stream_matched(
+    pattern: re.Pattern[str], tokenizer: Tokenizer, token_ids: Iterable[int], prefix: str
+) -> Iterator[str]:
+    """Yield the reasoning, as `join_reasoning` writes it, and then the content, as far as a pattern finds them.
+
+    Args:
+        pattern: of a whole answer with its control tokens; a beginning of the content matches too.
+        tokenizer: the tokenizer.
+        token_ids: the answer's, as they are made.
+        prefix: what stands before them.
+    """
+    ids: list[int] = []
+    shown = ""
+    for token_id in token_ids:
+        ids.append(int(token_id))
+        text = prefix + tokenizer.decode_after(ids)
+        found = None if text.endswith(_CUT) else pattern.fullmatch(text)
+        if found is not None:
+            whole = join_reasoning(found["reasoning"], found["content"]) if found["reasoning"] else found["content"]
+            yield whole[len(shown) :]
+            shown = whole
+    if not shown:
+        yield prefix + tokenizer.decode_after(tokenizer.without_control(ids))
 
 
 def trim_stream(pieces: Iterable[str], *, before: str, after: str) -> Iterator[str]:

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .args import PromptArgs, TemplateArgs
-from .branches import encode_turns
+from .branches import Encoding, encode_turns
 from .encoded import Encoded
-from .errors import ChatTemplateError, ChatTemplateNotFound, SampleTooLong, TemplateMismatch
+from .errors import ChatTemplateError, ChatTemplateNotFound, SampleTooLong, SwiftTemplatesError, TemplateMismatch
 from .family import families
 from .generation import Prompt
 from .loss_scale import read_loss_scale
@@ -24,7 +24,7 @@ from .model_folder import read_model_folder
 from .reasoning import CLOSE, OPEN, split_reasoning
 from .rendering import Renderer, Rendering
 from .spans import Turn, find_turn
-from .streaming import decode_stream, trim_stream
+from .streaming import decode_stream, stream_matched, trim_stream
 from .tokenizer import Tokenizer
 from .truncation import truncate
 
@@ -39,6 +39,7 @@ class Template:
         chat_templates: Jinja texts by name; 'default' is the usual one.
         stop_token_ids: tokens that end an answer, beside the one that the chat template puts after it.
         model_length: tokens that the model was built for.
+        answer_pattern: see `Family`.
         args: what the user said; `PromptArgs` are `TemplateArgs` with the defaults of what matters in training only.
 
     Attributes:
@@ -62,11 +63,13 @@ class Template:
         chat_templates: Mapping[str, str],
         stop_token_ids: Iterable[int] = (),
         model_length: int | None = None,
+        answer_pattern: str | None = None,
         args: PromptArgs | None = None,
     ) -> None:
         self.args = _complete(args)
         if self.args.max_length is not None and self.args.max_length < 1:
             raise ValueError(f"max_length is {self.args.max_length!r}; expected at least 1")
+        self._answer = None if answer_pattern is None else re.compile(answer_pattern, re.DOTALL)
         self._weighing = read_loss_scale(self.args.loss_scale)
         self.tokenizer = tokenizer
         self._renderer = Renderer(
@@ -146,11 +149,12 @@ class Template:
             TemplateMismatch: the tokenizer lacks a token that ends the family's answers.
         """
         name = args.template if args is not None else None
+        pattern = None
         if name is not None:
             family = families.load(name)
             if isinstance(family, type):
                 family = family()  # type: ignore[call-arg]  # a subclass of Family that fills in the fields itself
-            chat_templates = {"default": family.chat_template}
+            chat_templates, pattern = {"default": family.chat_template}, family.answer_pattern
             stop_token_ids |= {_stop_id(tokenizer, text, name) for text in family.stop_tokens}
         elif not chat_templates:
             raise ChatTemplateNotFound(
@@ -162,6 +166,7 @@ class Template:
             chat_templates=chat_templates,
             stop_token_ids=stop_token_ids,
             model_length=model_length,
+            answer_pattern=pattern,
             args=args,
         )
 
@@ -186,10 +191,45 @@ class Template:
             ResponsePrefixMissing: an answer to train on does not begin with the response prefix.
             ChatTemplateError: the template refuses the conversation.
         """
+        [result] = self.encode_many([conversation])
+        if isinstance(result, SwiftTemplatesError):
+            raise result
+        return result
+
+    def encode_many(self, conversations: Iterable[Conversation]) -> list[list[Encoded] | SwiftTemplatesError]:
+        """Do what `encode` does for several conversations, in less time; errors stand in the places of results."""
+        results: list[list[Encoded] | SwiftTemplatesError] = []
+        asked: list[tuple[int, Encoding, str | None, list[int] | None]] = []
+        for index, conversation in enumerate(conversations):
+            results.append([])
+            try:
+                encoding, mark = self._start(conversation)
+            except SwiftTemplatesError as error:
+                results[index] = error
+            else:
+                asked.append((index, encoding, mark, None))
+        while asked:
+            going: list[tuple[int, Encoding, str | None, str]] = []
+            for index, encoding, mark, ids in asked:
+                try:
+                    going.append((index, encoding, mark, next(encoding) if ids is None else encoding.send(ids)))
+                except StopIteration as end:
+                    results[index] = end.value
+                except SwiftTemplatesError as error:
+                    results[index] = error
+            tokens = iter(self.tokenizer.encode_many([text for _, _, mark, text in going if mark is None]))
+            asked = [
+                (index, encoding, mark, next(tokens) if mark is None else self.tokenizer.encode(text, mark=mark))
+                for index, encoding, mark, text in going
+            ]
+        return results
+
+    def _start(self, conversation: Conversation) -> tuple[Encoding, str | None]:
+        """Return what makes a conversation's samples, and the mark in its texts."""
         check_conversation(conversation)
         conversation = self._renderer.with_system(conversation)
-        weights = self.trained_turns(conversation)
-        return self._encode_turns(self._renderer.open(conversation), weights)
+        rendering = self._renderer.open(conversation)
+        return self._encode_turns(rendering, self.trained_turns(conversation)), rendering.mark
 
     def encode_prompt(self, conversation: Conversation) -> Prompt:
         """Turn a conversation that ends with a question into what a server sends to the model.
@@ -234,10 +274,11 @@ class Template:
 
         False for templates that change the history, such as those that take old reasoning out. Raises as `encode`.
         """
-        check_conversation(conversation)
-        conversation = self._renderer.with_system(conversation)
-        weights = dict.fromkeys(_answers(conversation), 1.0)
-        return len(self._encode_turns(self._renderer.open(conversation), weights)) == 1
+        messages = tuple(
+            dataclasses.replace(each, loss=True, loss_scale=None) if each.role == "assistant" else each
+            for each in conversation.messages
+        )
+        return len(self.encode(dataclasses.replace(conversation, messages=messages))) == 1
 
     def parse(self, token_ids: Iterable[int]) -> Message:
         """Turn the tokens of an answer into a message.
@@ -246,6 +287,10 @@ class Template:
         before the text. What stands in <think>...</think> becomes the reasoning.
         """
         ids = [int(token_id) for token_id in self._until_stop(token_ids)]
+        if self._answer is not None:
+            found = self._answer.fullmatch(self.args.response_prefix + self.tokenizer.decode_after(ids))
+            if found is not None:
+                return Message(role="assistant", content=found["content"], reasoning_content=found["reasoning"] or None)
         text = self.args.response_prefix + self.tokenizer.decode_after(self.tokenizer.without_control(ids))
         before, after = self._padding
         text = text.removeprefix(before).removesuffix(after)
@@ -259,6 +304,8 @@ class Template:
         model writes them, no control tokens. A character comes out when it is complete. Tokens after the first stop
         token are not asked for.
         """
+        if self._answer is not None:
+            return stream_matched(self._answer, self.tokenizer, self._until_stop(tokens), self.args.response_prefix)
         pieces = decode_stream(self.tokenizer, self._until_stop(tokens))
         before, after = self._padding
         return trim_stream(itertools.chain([self.args.response_prefix], pieces), before=before, after=after)
@@ -288,7 +335,7 @@ class Template:
             )
         return truncate(encoded, self.max_length, self.args.truncation_strategy)
 
-    def _encode_turns(self, rendering: Rendering, weights: Mapping[int, float]) -> list[Encoded]:
+    def _encode_turns(self, rendering: Rendering, weights: Mapping[int, float]) -> Encoding:
         prefix = self.args.response_prefix
         turns: list[Turn] = [
             find_turn(rendering, at, stops=self._stops, response_prefix=prefix, weight=weight, weighing=self._weighing)

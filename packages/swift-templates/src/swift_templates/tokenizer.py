@@ -113,7 +113,17 @@ class Tokenizer:
             mark: the character that breaks look-alikes in it, if there are any.
         """
         backend = self._backend if mark is None else self._marked_backend(mark)
-        return backend.encode(text, add_special_tokens=False).ids
+        # The fast one keeps no places of tokens in the text; it takes lists only.
+        return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenize whole rendered texts without marks, in the time of fewer."""
+        return [each.ids for each in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    @property
+    def joins_to_context(self) -> bool:
+        """Whether the tokens of a text depend on there being something before it."""
+        return self._prefixes
 
     def encode_after(self, context: str, text: str, *, mark: str | None = None) -> list[int]:
         """Tokenize a text as what follows another, without merging into it.

@@ -1,0 +1,27 @@
+"""Yi chat (6B, 34B): ChatML, without a default system prompt.
+
+    <|im_start|>system
+    You are helpful.<|im_end|>
+    <|im_start|>user
+    Hello<|im_end|>
+    <|im_start|>assistant
+    Hi.<|im_end|>
+
+Every line ends with a newline, the last one too. Yi 1.5 writes the system prompt otherwise: `yi1_5`.
+"""
+
+from __future__ import annotations
+
+from ..family import Family
+
+YI = Family(
+    chat_template=(
+        "{% for message in messages %}"
+        "{% if message.role in ('system', 'user', 'assistant') %}"
+        "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+        "{% else %}{{ raise_exception('this format has no place for role ' + message.role) }}{% endif %}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    stop_tokens=("<|im_end|>",),
+)
