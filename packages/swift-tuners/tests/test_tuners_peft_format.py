@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import peft
 import pytest
 import torch
 from safetensors.torch import load_file
 from swift_tuners import LoraConfig, Swift, SwiftConfig
+from swift_tuners.errors import CheckpointMismatch
+from swift_tuners.peft_tuner import PeftTuner
 from swift_tuners.testing import answer, disturb, tiny_decoder, tiny_decoder_inputs, toy_mlp, toy_mlp_inputs
 from transformers import PreTrainedModel
 
@@ -150,3 +153,18 @@ def test_a_checkpoint_saved_while_its_tuner_is_off_holds_the_tuned_weights(tmp_p
     # Loading into a tuner that is off must not touch the host's own biases either.
     model.tuners["default"].load(tmp_path)
     assert torch.equal(answer(model, toy_mlp_inputs()), answer(toy_mlp().eval(), toy_mlp_inputs()))
+
+
+def test_tensors_that_peft_has_no_place_for_are_refused() -> None:
+    model = Swift.prepare_model(toy_mlp().eval(), LoraConfig(r=2, target_modules=["up"]))
+    injection = cast("PeftTuner", model.tuners["default"]).injection
+    state = injection.state()
+    name, tensor = next(iter(state.items()))
+    with pytest.raises(CheckpointMismatch, match=r"holds .*surplus.*, for which PEFT finds no place"):
+        injection.load_state({**state, name.replace("up", "surplus"): tensor})
+    with pytest.raises(CheckpointMismatch, match=f"lacks '{name}'"):
+        injection.load_state({key: each for key, each in state.items() if key != name})
+    # The same through the tuner, whose own check comes first.
+    tuner = model.tuners["default"]
+    with pytest.raises(CheckpointMismatch, match="no place for surplus"):
+        tuner.load_state({**tuner.state(), "surplus.lora_A.weight": tensor})

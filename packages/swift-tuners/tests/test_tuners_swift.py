@@ -334,9 +334,11 @@ def test_two_tuners_that_train_one_module_in_full_exclude_each_other() -> None:
 
 
 def test_layers_whose_parent_reads_their_weight_are_left_out_of_all_linear() -> None:
-    # torch's encoder layer multiplies by the weights itself where nothing trains: an adapter there would do nothing.
-    encoder = nn.TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=16, batch_first=True)
-    with pytest.raises(TargetNotFound, match=r"reads the weight of 'self_attn\.out_proj' instead of calling the layer"):
-        Swift.prepare_model(encoder, LoraConfig(r=2, target_modules="all-linear"))
-    model = Swift.prepare_model(nn.ModuleList([encoder, nn.Linear(8, 8)]), LoraConfig(r=2, target_modules="all-linear"))
+    # torch's attention multiplies by the weight of its output layer itself: an adapter there would do nothing.
+    attention = nn.MultiheadAttention(8, 2)
+    with pytest.raises(TargetNotFound, match=r"reads the weight of 'out_proj' instead of calling the layer"):
+        Swift.prepare_model(attention, LoraConfig(r=2, target_modules="all-linear"))
+    model = Swift.prepare_model(
+        nn.ModuleList([attention, nn.Linear(8, 8)]), LoraConfig(r=2, target_modules="all-linear")
+    )
     assert {name.partition(".")[0] for name in model.tuners["default"].parameters()} == {"1"}

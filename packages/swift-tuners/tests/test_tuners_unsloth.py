@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import peft
 import pytest
@@ -14,6 +14,7 @@ from swift_tuners import LoraConfig, Swift
 from swift_tuners.errors import MissingDependency, UnsupportedConfig
 from swift_tuners.peft_unsloth import UnslothLoraConfig
 from swift_tuners.testing import answer, disturb, tiny_decoder, tiny_decoder_inputs
+from swift_tuners.tuners.lora import LoraArgs
 from torch import nn
 
 
@@ -92,3 +93,40 @@ def test_what_unsloth_cannot_do_is_refused(options: dict[str, Any], name: str, h
     with pytest.raises(UnsupportedConfig, match=message):
         Swift.prepare_model(model, {name: UnslothLoraConfig(lora=lora)})
     assert not hasattr(model, "peft_config")
+
+
+def test_the_backend_is_an_option_of_lora(unsloth: type[StandIn]) -> None:
+    args = LoraArgs(backend="unsloth", rank=4, alpha=8, dropout=0, target_modules=["q_proj"], use_rslora=True)
+    config = args.build_config()
+    assert isinstance(config, UnslothLoraConfig)
+    Swift.prepare_model(loaded_by_unsloth(), config)
+    (options,) = unsloth.calls
+    assert (options["r"], options["lora_alpha"], options["target_modules"]) == (4, 8, ["q_proj"])
+    assert options["use_rslora"] is True
+    assert isinstance(LoraArgs().build_config(), LoraConfig)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"use_dora": True}, "use_dora=True"),
+        ({"lorap_lr_ratio": 16.0}, "lorap_lr_ratio=16.0"),
+        ({"init_weights": "pissa"}, "init_weights='pissa'"),
+        ({"target_regex": ".*q_proj"}, r"target_regex='.\*q_proj'"),
+        ({"target_parameters": ["mlp.experts.down_proj"]}, r"target_parameters=\[.*\]"),
+        ({"trainable_token_indices": [1]}, r"trainable_token_indices=\[1\]"),
+    ],
+)
+@pytest.mark.usefixtures("unsloth")
+def test_options_that_unsloth_does_not_have_are_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UnsupportedConfig, match=f"{named} is no option of LoRA by unsloth; use backend peft"):
+        LoraArgs(backend="unsloth", **options).build_config()
+
+
+def test_the_backend_says_what_is_missing_and_what_is_unknown() -> None:
+    with pytest.raises(UnsupportedConfig, match="backend is 'liger'; expected peft or unsloth"):
+        LoraArgs(backend=cast("Any", "liger")).build_config()
+    if "unsloth" in sys.modules:
+        pytest.skip("unsloth is there")
+    with pytest.raises(MissingDependency, match="needs the package unsloth and a GPU"):
+        LoraArgs(backend="unsloth").build_config()

@@ -79,6 +79,8 @@ def run_command(command: Command[Any], name: str, words: Sequence[str]) -> int:
         SwiftCliError: the words are no arguments of this command. What the command raises passes through.
     """
     # These two bring in tyro and yaml, which the overview does without.
+    from swift_tuners.models.quiet import hide_import_notes
+
     from .command_line import parse_command_line, show_help
 
     if not _HELP.isdisjoint(words):
@@ -91,6 +93,7 @@ def run_command(command: Command[Any], name: str, words: Sequence[str]) -> int:
         print(dump_yaml(line.args, command=name), end="")
         return 0
     show_log()
+    hide_import_notes()
     return command.run(Invocation(command=name, words=words, args=line.args))
 
 

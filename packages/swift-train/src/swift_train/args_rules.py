@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from swift_tuners.args import chosen_options
 from swift_tuners.tuners.lora import LoraArgs
 
 from .args import SftArgs, TrainArgs
@@ -26,6 +27,11 @@ def check_args(args: SftArgs) -> None:
         raise InvalidTrainArgs(
             f"task_type is {args.model.task_type!r}; sft trains models that write text, expected 'causal_lm'"
         )
+    if getattr(args.tuner, "backend", "peft") == "unsloth" and (
+        chosen_options(args.model) or chosen_options(args.quantization)
+    ):
+        given = ", ".join([*chosen_options(args.model), *chosen_options(args.quantization)])
+        raise InvalidTrainArgs(f"backend is 'unsloth', which loads the model itself and knows nothing of {given}")
     if args.model.device_map is not None:
         raise InvalidTrainArgs(
             f"device_map is {args.model.device_map!r}; in training each process has one device of its own: leave it out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -19,9 +19,11 @@ from swift_templates.template import Template
 from swift_tuners import LoadedModel, SwiftModel, load_model, resolve_model
 from swift_tuners.checkpoint import SwiftConfig
 from swift_tuners.checkpoint_folder import describe_base
+from swift_tuners.models.load import choose_dtype
+from swift_tuners.models.resolve import ResolvedModel
 from swift_tuners.tuner import Phase
 from torch import nn
-from transformers import TrainerState
+from transformers import PreTrainedModel, TrainerState
 
 from .algorithm import Algorithm
 from .args import SftArgs
@@ -100,7 +102,7 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     training = encode(training_rows, name="training")
     validation = encode(validation_rows, name="validation") if validation_rows else None
 
-    loaded = load_model(args.model, resolved, args.quantization)
+    loaded = _load(args, resolved, template)
     template.tokenizer.check_ids(loaded.new_tokens)
     # Tuners may put a wrapper around the embedding.
     vocabulary = cast("nn.Embedding", loaded.model.get_input_embeddings()).num_embeddings
@@ -137,7 +139,7 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     return _train(trainer, folder, args, say)
 
 
-def _load_rows(args: SftArgs) -> tuple[list[ChatRow], list[ChatRow], int]:
+def _load_rows(args: SftArgs) -> tuple[Sequence[ChatRow], Sequence[ChatRow], int]:
     loaded = load_rows(args.data.dataset, args.data)
     rows, skipped = loaded.rows, sum(loaded.skipped.values())
     if args.data.val_dataset:
@@ -146,6 +148,20 @@ def _load_rows(args: SftArgs) -> tuple[list[ChatRow], list[ChatRow], int]:
     if args.data.split_dataset_ratio > 0:
         return *split_rows(rows, args.data.split_dataset_ratio, args.data.data_seed), skipped
     return rows, [], skipped
+
+
+def _load(args: SftArgs, resolved: ResolvedModel, template: Template) -> LoadedModel:
+    if getattr(args.tuner, "backend", "peft") != "unsloth":
+        return load_model(args.model, resolved, args.quantization)
+    # unsloth exchanges methods of the model's classes, and so it loads the model itself.
+    from swift_tuners.peft_unsloth import load_for_unsloth
+
+    model = load_for_unsloth(
+        resolved.folder, dtype=choose_dtype(args.model.torch_dtype), max_length=template.max_length or 2048
+    )
+    return LoadedModel(
+        cast("PreTrainedModel", model), resolved.folder, resolved.name, resolved.revision, resolved.use_hf
+    )
 
 
 def _check_steps_left(trainer: Trainer, args: SftArgs) -> None:

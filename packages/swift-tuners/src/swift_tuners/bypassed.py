@@ -31,11 +31,28 @@ def is_bypassed(modules: Mapping[str, nn.Module], name: str) -> bool:
         modules: all modules of the host by their names.
         name: the layer's name.
     """
+    parent, child = _parent_of(modules, name)
+    return parent is not None and child in _weights_read_by(type(parent))  # type: ignore[arg-type]  # a class is hashable
+
+
+def is_never_called(modules: Mapping[str, nn.Module], name: str) -> bool:
+    """Say whether the parent of this layer reads its weight and has no branch that calls the layer instead.
+
+    Args:
+        modules: all modules of the host by their names.
+        name: the layer's name.
+    """
+    parent, child = _parent_of(modules, name)
+    if parent is None or child not in _weights_read_by(type(parent)):  # type: ignore[arg-type]  # as above
+        return False
+    call = re.compile(rf"\bself\.{re.escape(child)}\(")
+    return not any(call.search(source) for source in _sources(type(parent)))
+
+
+def _parent_of(modules: Mapping[str, nn.Module], name: str) -> tuple[nn.Module | None, str]:
     parent_name, _, child = name.rpartition(".")
     parent = modules.get(parent_name)
-    if isinstance(parent, nn.ModuleList | nn.ModuleDict | nn.Sequential) or parent is None:
-        return False
-    return child in _weights_read_by(type(parent))  # type: ignore[arg-type]  # a class is hashable, whatever Module says
+    return (None if isinstance(parent, nn.ModuleList | nn.ModuleDict | nn.Sequential) else parent), child
 
 
 @functools.cache
@@ -48,6 +65,9 @@ def _sources(kind: type[nn.Module]) -> Iterator[str]:
     for each in kind.__mro__:
         if each is nn.Module:
             return
+        if each is nn.TransformerEncoderLayer:
+            # It reads all weights at once where nothing is hooked in, which adapters and hooks keep it from.
+            continue
         for name, value in vars(each).items():
             function = inspect.unwrap(value) if callable(value) else None
             if not inspect.isfunction(function) or ASIDE.search(name):

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from .errors import InvalidName, UnsupportedConfig
+from .offloaded_weights import computing_device
 from .tuner import Phase, RowChoice, Tuner
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ class HookTuner(Tuner[ConfigT]):
                 point = self.point(path)
                 place = _end_of_sequence(modules[path], first=point == "input")
                 self._check_place(path, place, replaced=id(place) in replaced)
-                weight = next(place.parameters(), next(model.parameters(), None))
-                branch.to(weight.device if weight is not None else None)
+                branch.to(_device_of(place, model))
                 branch.train(place.training)
                 branch.__dict__[_MARK] = True
                 place.add_module(self._child, branch)
@@ -226,6 +226,15 @@ class HookTuner(Tuner[ConfigT]):
         if not self.active:
             return inputs, keywords
         return self.transform_inputs(module.get_submodule(self._child), (inputs, keywords))
+
+
+def _device_of(place: nn.Module, model: nn.Module) -> Any:  # noqa: ANN401  # torch's device, or what stands for one
+    weight = next(place.parameters(), next(model.parameters(), None))
+    if weight is not None and weight.is_meta:
+        # Where accelerate fetches the weights for each call, they are on meta until then.
+        device = computing_device([*place.modules(), *model.modules()])
+        return weight.device if device is None else device
+    return None if weight is None else weight.device
 
 
 def _end_of_sequence(module: nn.Module, *, first: bool) -> nn.Module:

@@ -6,15 +6,19 @@ show in the modules until they come back.
 
 from __future__ import annotations
 
+import copy
+import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from .errors import UnsupportedConfig
 from .weights import read_safetensors, write_safetensors
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ _FILE = "tensors.safetensors"
 
 class OffloadedTensors:
     """Some of a model's tensors, out of the way until `restore`.
+
+    The temporary file goes with the last of what needs it: this object, or the process. A deep copy has its own.
 
     Args:
         model: the model whose modules hold the tensors.
@@ -46,7 +52,7 @@ class OffloadedTensors:
         self.num_bytes = sum(storages.values())
         self._folder: Path | None = None
         if device == "meta":
-            self._folder = Path(tempfile.mkdtemp(prefix="swift-offloaded-"))
+            self._folder = self._make_folder()
             write_safetensors({str(index): each for index, each in enumerate(self._tensors)}, self._folder / _FILE)
         self._stand_ins = [_stand_in(each, device) for each in self._tensors]
         _exchange(model, self._tensors, self._stand_ins)
@@ -54,22 +60,55 @@ class OffloadedTensors:
             tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
 
     def restore(self) -> None:
-        """Give the tensors their contents back, on the devices where they were, and their places in the modules."""
+        """Give the tensors their contents back, on the devices where they were, and their places in the modules.
+
+        Raises:
+            InvalidCheckpoint: the temporary file is gone or damaged; nothing has changed.
+        """
         contents: Sequence[Tensor] = self._stand_ins
         if self._folder is not None:
             stored = read_safetensors(self._folder / _FILE)
             contents = [stored[str(index)] for index in range(len(self._tensors))]
-        for tensor, content, device in zip(self._tensors, contents, self._devices, strict=True):
-            tensor.data = content.detach().to(device)
-        _exchange(self._model, self._stand_ins, self._tensors)
-        self.discard()
+        # All of them before the first is given back: a device may have no room.
+        moved = [content.detach().to(device) for content, device in zip(contents, self._devices, strict=True)]
+        for tensor, content in zip(self._tensors, moved, strict=True):
+            tensor.data = content
+        self.abandon()
 
-    def discard(self) -> None:
-        """Forget the contents."""
+    def abandon(self) -> None:
+        """Put the tensors into their places as they are, empty unless `restore` filled them, and forget the rest."""
+        _exchange(self._model, self._stand_ins, self._tensors)
         self._tensors, self._stand_ins, self._devices = [], [], []
         if self._folder is not None:
-            shutil.rmtree(self._folder)
+            _remove(self._folder, os.getpid())
             self._folder = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OffloadedTensors:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update({name: copy.deepcopy(value, memo) for name, value in vars(self).items() if name != "_folder"})
+        twin._folder = None
+        if self._folder is not None:
+            twin._folder = twin._make_folder()
+            shutil.copyfile(self._folder / _FILE, twin._folder / _FILE)
+        return twin
+
+    def __getstate__(self) -> NoReturn:
+        raise UnsupportedConfig(
+            "a model with offloaded tuners cannot be pickled: their weights are in a temporary file, or set aside; "
+            "activate them first, or save the tuners with save_pretrained"
+        )
+
+    def _make_folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="swift-offloaded-"))
+        weakref.finalize(self, _remove, folder, os.getpid())
+        return folder
+
+
+def _remove(folder: Path, owner: int) -> None:
+    # A forked process has a copy of the object, and must leave the file to the one that made it.
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stand_in(tensor: Tensor, device: Device) -> Tensor:

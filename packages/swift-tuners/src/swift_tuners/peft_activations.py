@@ -118,7 +118,7 @@ def _factors(layer: Any, adapter: str, config: LoraConfig, covariance: Tensor) -
         from peft.tuners.lora.corda import collect_eigens_for_layer
     except ModuleNotFoundError as error:
         # PEFT 0.21 imports attrs there and does not declare it.
-        raise MissingDependency(f"{error.name} is needed by CorDA; pip install attrs") from error
+        raise MissingDependency(f"{error.name} is needed by CorDA; pip install 'swift-tuners[corda]'") from error
     linear = layer.get_base_layer()
     linear.covariance_matrix = covariance
     try:

@@ -19,9 +19,8 @@ from peft.tuners.adalora import RankAllocator
 from torch import Tensor, nn
 
 from .errors import CheckpointMismatch, UnsupportedConfig
-from .peft_checkpoint import write_peft_config
+from .peft_checkpoint import KEY_PREFIX, write_peft_config
 from .peft_layers import plain_key
-from .peft_starts import KEY_PREFIX
 from .peft_tuner import PEFT_WEIGHTS_FILE, PeftTuner
 from .weights import write_safetensors
 

@@ -17,11 +17,10 @@ from torch.utils.hooks import RemovableHandle
 
 from .errors import InvalidName, TargetNotFound, UnsupportedConfig
 from .host_modules import host_modules
-from .peft_checkpoint import PEFT_WEIGHTS_FILE, name_of, write_peft_config
+from .peft_checkpoint import KEY_PREFIX, PEFT_WEIGHTS_FILE, name_of, write_peft_config
 from .tuner import Phase, RowChoice, Tuner
 from .weights import check_state, read_safetensors, write_safetensors
 
-_KEY_PREFIX = "base_model.model."
 # Those of PEFT's whose attention has a projection for each of queries, keys, values and output.
 _MODEL_TYPES = ("llama", "mistral")
 _ATTENTION = "self_attn"
@@ -111,14 +110,14 @@ class AdaptionTuner(Tuner[PeftConfig]):
     def save(self, folder: Path) -> None:
         """Write PEFT's adapter_config.json and adapter_model.safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {_KEY_PREFIX + key: tensor for key, tensor in self.state().items()}
+        tensors = {KEY_PREFIX + key: tensor for key, tensor in self.state().items()}
         write_safetensors(tensors, folder / PEFT_WEIGHTS_FILE)
         write_peft_config(self.config, self.model, folder)
 
     def load(self, folder: Path) -> None:
         """Read a checkpoint of PEFT's or ours. Raises InvalidCheckpoint and CheckpointMismatch."""
         tensors = read_safetensors(folder / PEFT_WEIGHTS_FILE)
-        state = {key.removeprefix(_KEY_PREFIX): tensor for key, tensor in tensors.items()}
+        state = {key.removeprefix(KEY_PREFIX): tensor for key, tensor in tensors.items()}
         self.load_state(state, origin=f"adapter {str(folder)!r}")
 
     def load_state(self, state: Mapping[str, Tensor], *, origin: str = "the state") -> None:

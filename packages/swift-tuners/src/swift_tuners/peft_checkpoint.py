@@ -14,6 +14,8 @@ from .checkpoint import PEFT_CONFIG_FILE
 from .errors import InvalidCheckpoint, MissingDependency
 
 PEFT_WEIGHTS_FILE = "adapter_model.safetensors"
+# PEFT saves with its own model around the host, which stands in the names of all tensors.
+KEY_PREFIX = "base_model.model."
 
 
 def read_peft_config(folder: Path) -> PeftConfig:

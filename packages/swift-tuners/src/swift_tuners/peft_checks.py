@@ -9,9 +9,11 @@ from typing import Any, cast
 from peft import PeftConfig, PeftType
 from torch import nn
 
+from .bypassed import is_bypassed, is_never_called
 from .errors import DuplicateName, InvalidName, TargetNotFound, UnsupportedConfig
+from .peft_layers import PeftLayer, adapters_in, find_layers, trains_in_full
 from .registry import nearest
-from .targets import ALL_LINEAR, find_expert_parameters, find_targets, host_modules
+from .targets import ALL_LINEAR, find_expert_parameters, find_targets, host_modules, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +114,55 @@ def check_parameters(config: PeftConfig, model: nn.Module) -> None:
             raise TargetNotFound(
                 f"target_parameters has {target!r}, which is no parameter of the model; {nearest(target, names)}"
             )
+
+
+def check_called(model: nn.Module, name: str, *, required: bool) -> None:
+    """Check that the layers which an adapter was put around are called, and log those that are not always.
+
+    Args:
+        model: the host, with the adapter.
+        name: the adapter's name.
+        required: refuse a layer that never is; otherwise the adapter has been trained with it, and it is only logged.
+
+    Raises:
+        UnsupportedConfig: the parent of a layer computes with its weight and never calls it.
+    """
+    modules = dict(host_modules(model))
+    names = {id(module): path for path, module in modules.items()}
+    for layer in _layers_around_outputs(model, name):
+        path = names.get(id(unwrap(layer)), "")
+        if not is_bypassed(modules, path):
+            continue
+        parent = type(modules[path.rpartition(".")[0]]).__name__
+        if not is_never_called(modules, path):
+            logger.warning(
+                "tuner %r has an adapter on %r, whose weight %s reads in a fused branch instead of calling the layer; "
+                "there the adapter does nothing",
+                name,
+                path,
+                parent,
+            )
+            continue
+        message = (
+            f"{parent} computes with the weight of {path!r} and never calls the layer, so that an adapter on it "
+            "does nothing"
+        )
+        if required:
+            raise UnsupportedConfig(
+                f"{message}; leave it out, by longer target names or exclude_modules, or target the module around it"
+            )
+        logger.warning("tuner %r: %s", name, message)
+
+
+def _layers_around_outputs(model: nn.Module, name: str) -> list[nn.Module]:
+    """Return the layers that act when they are called: not copies of modules, nor what one layer puts inside another.
+
+    PEFT's layer around torch's attention adds to the weights in it while it is called.
+    """
+    layers = [cast("nn.Module", layer) for _, _, layer in find_layers(model) if name in adapters_in(layer)]
+    attention = [unwrap(layer) for layer in layers]
+    inner = {id(part) for each in attention if isinstance(each, nn.MultiheadAttention) for part in each.children()}
+    return [layer for layer in layers if id(layer) not in inner and not trains_in_full(cast("PeftLayer", layer))]
 
 
 def warn_of_missed_experts(config: PeftConfig, model: nn.Module, name: str) -> None:

@@ -17,7 +17,10 @@ from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
+from .errors import CheckpointMismatch
+from .offloaded_weights import loaded_weights
 from .peft_layers import PeftLayer, find_layers, without_others
+from .targets import unwrap
 
 
 class SharedPlace(NamedTuple):
@@ -51,6 +54,7 @@ class Injection:
                 self.tuner = _on_bare_host(config)(model, config, adapter_name=name)
             _unnest_tied_tokens(model)
             self.tuner._cast_adapter_dtype(adapter_name=name)
+            _tie_again(model, name)
             self._shared = self._find_shared()
         except BaseException:
             _set_configs(model, others)
@@ -70,11 +74,22 @@ class Injection:
         return {key: tensor.detach() for key, tensor in state.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Copy tensors under PEFT's keys into the adapter."""
+        """Copy tensors under PEFT's keys into the adapter.
+
+        Raises:
+            CheckpointMismatch: PEFT finds no place for a tensor, or none for a tensor of the adapter.
+        """
+        own = self.state()
         with without_others(self._model, self.name), warnings.catch_warnings():
             # Whether projections are saved or made again from a seed is the config's choice.
             warnings.filterwarnings("ignore", message="Specified to not load")
-            set_peft_model_state_dict(self._as_peft(), dict(state), adapter_name=self.name)
+            result: Any = set_peft_model_state_dict(self._as_peft(), dict(state), adapter_name=self.name)
+        # What is missing is no matter of PEFT's answer, which names the whole model's tensors.
+        missing = [key for key in own if key not in state]
+        surplus = list(result.unexpected_keys)
+        if missing or surplus:
+            lacks = f"lacks {missing[0]!r}" if missing else f"holds {surplus[0]!r}, for which PEFT finds no place"
+            raise CheckpointMismatch(f"the state for adapter {self.name!r} {lacks}; expected the keys of its own state")
 
     def host_state(self) -> dict[str, Tensor]:
         """Return all of the model's tensors, as they are named beside this adapter alone."""
@@ -129,7 +144,12 @@ def _on_bare_host(config: PeftConfig) -> type[BaseTuner]:
             if hasattr(base, "_build_target_key_mapping"):
                 self._target_key_to_idx[adapter_name] = base._build_target_key_mapping(self, config)
 
-    return type(base.__name__, (base,), {"_pre_injection_hook": before_injection})
+    def with_weights(self: Any, config: PeftConfig, name: str, target: nn.Module, *args: Any, **named: Any) -> None:  # noqa: ANN401  # of `base`
+        with loaded_weights(unwrap(target)):
+            base._create_and_replace(self, config, name, target, *args, **named)
+
+    changed = {"_pre_injection_hook": before_injection, "_create_and_replace": with_weights}
+    return type(base.__name__, (base,), changed)
 
 
 def _unnest_tied_tokens(model: nn.Module) -> None:
@@ -142,6 +162,21 @@ def _unnest_tied_tokens(model: nn.Module) -> None:
         inner: Any = getattr(outer, "base_layer", None)
         if hasattr(outer, "tied_adapter") and getattr(inner, "tied_adapter", None) is not None:
             outer.base_layer = inner.base_layer
+
+
+def _tie_again(model: nn.Module, adapter: str) -> None:
+    """Let the adapters of embedding and head share memory again (`ensure_weight_tying`), and their layer be copied.
+
+    PEFT casts each by itself, and keeps in the layer what the tied ones came from: no leaves, which cannot be copied.
+    Needless once PEFT ties consistently: https://github.com/huggingface/peft/issues/2864
+    """
+    for _, _, layer in find_layers(model):
+        head: Any = layer
+        if getattr(head, "kwargs", {}).pop("tied_adapter", None) and adapter in head.lora_A:
+            embedding: Any = cast("Any", model).get_input_embeddings()
+            pairs = ((head.lora_A, embedding.lora_embedding_B), (head.lora_B, embedding.lora_embedding_A))
+            for tied, source in pairs:
+                tied[adapter].weight = nn.Parameter(source[adapter].detach().t())
 
 
 def _set_configs(model: nn.Module, configs: dict[str, PeftConfig]) -> None:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from .errors import InvalidCheckpoint, UnsupportedConfig
 from .host_weights import SwappedParameter, find_shared
+from .offloaded_weights import is_offloaded
 from .peft_activations import Batch, corda_factors, eva_directions
-from .peft_checkpoint import write_peft_config
+from .peft_checkpoint import KEY_PREFIX, write_peft_config
 from .peft_layers import PeftLayer, named_layers
 from .peft_loftq import loftq_factors
 from .peft_saved_start import START_FILE, double_rank
@@ -33,7 +34,6 @@ from .targets import unwrap
 from .tuner import AnyTuner
 from .weights import check_state, write_safetensors
 
-KEY_PREFIX = "base_model.model."
 _PISSA = re.compile(r"pissa(_niter_[0-9]+)?")
 _CALIBRATED = ("eva", "corda")
 # Methods of PEFT that add to the output of a layer whatever is in it, or have layers of their own.
@@ -274,6 +274,8 @@ class StartedLoraTuner(PeftTuner):
                 reason = f"it is a {type(base).__name__} and no linear layer"
             elif not isinstance(weight, nn.Parameter) or weight.dtype not in _FLOATS:
                 reason = f"its weight is quantized, of type {getattr(weight, 'dtype', None)}; load the base unquantized"
+            elif is_offloaded(base):
+                reason = "device_map has offloaded its weight; give it a device, or use another start"
             elif id(weight) in shared:
                 reason = "its weight is tied to another layer's, which would change too"
             elif cast("Any", layer).r[self.name] > min(weight.shape):

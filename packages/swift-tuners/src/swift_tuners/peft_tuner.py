@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from .errors import CannotMerge, CheckpointMismatch, MissingDependency, SwiftTunersError, UnsupportedConfig
 from .host_weights import PlacedParameters, SwappedParameter, find_shared, record_untied, untie
+from .peft_attention import keep_attention_weights
+from .peft_checkpoint import KEY_PREFIX, name_of, write_peft_config
 from .peft_checkpoint import PEFT_WEIGHTS_FILE as PEFT_WEIGHTS_FILE
-from .peft_checkpoint import name_of, write_peft_config
 from .peft_checkpoint import read_peft_config as read_peft_config
-from .peft_checks import check_method, check_name, check_parameters, check_tokens, warn_of_missed_experts
+from .peft_checks import check_called, check_method, check_name, check_parameters, check_tokens, warn_of_missed_experts
+from .peft_fused import call_adapted_layers
 from .peft_inject import Injection
 from .peft_layers import (
     PeftLayer,
@@ -43,6 +45,7 @@ from .peft_layers import (
     trains_in_full,
     trains_tokens,
 )
+from .peft_offloaded import check_at_hand, check_biases, check_offloaded
 from .peft_rows import check_rows, choose_rows
 from .quantized_layers import check_wrapped
 from .quantizer import check_merge_into
@@ -50,12 +53,12 @@ from .targets import ALL_LINEAR, find_targets, host_modules, is_wrapper, unwrap
 from .tuner import Phase, RowChoice, Tuner
 from .weights import check_state, read_safetensors, write_safetensors
 
-_KEY_PREFIX = "base_model.model."
 # Starts that leave the base weights alone; the others change them, and a removal could not restore them.
 _PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "mica")
 _CHANGING_OPTIONS = ("loftq_config", "kasa_config")
-# What PEFT raises where a config does not fit a model.
-_REFUSALS = (ValueError, TypeError, NotImplementedError, KeyError, IndexError, AttributeError)
+# What PEFT raises on purpose where a config does not fit a model: values and targets (ValueError), kinds of layers
+# (TypeError), combinations that it lacks (NotImplementedError). Anything else is a fault and is shown as it is.
+_REFUSALS = (ValueError, TypeError, NotImplementedError)
 
 
 class PeftTuner(Tuner[PeftConfig]):
@@ -135,12 +138,18 @@ class PeftTuner(Tuner[PeftConfig]):
                 set_active(layer, [*active, self.name])
             for _, _, layer in self._layers():
                 take_mode_of_host(layer, modules)
-            check_wrapped(model, [cast("nn.Module", layer) for _, _, layer in self._layers()], method=self.kind)
+            check_offloaded(self.config, model, self.name, kind=self.kind)
+            check_called(model, self.name, required=not self.from_checkpoint)
+            call_adapted_layers(model)
+            layers = [cast("nn.Module", layer) for _, _, layer in self._layers()]
+            keep_attention_weights(layers)
+            check_wrapped(model, layers, method=self.kind)
         except BaseException as error:
             self._remove_from(model)
             self._model = self._injection = None
             for layer, active in states:
                 set_active(layer, active)
+            call_adapted_layers(model)
             if isinstance(error, ImportError):
                 raise MissingDependency(f"{self.kind} tuner {self.name!r} needs another package: {error}") from error
             if isinstance(error, SwiftTunersError) or not isinstance(error, _REFUSALS):
@@ -183,6 +192,7 @@ class PeftTuner(Tuner[PeftConfig]):
             check_active(layer, names)
         for layer, names in wanted:
             set_active(layer, names)
+        call_adapted_layers(self.model)
         for bias in self._biases:
             bias.swap()
         self.active = active
@@ -214,6 +224,7 @@ class PeftTuner(Tuner[PeftConfig]):
         broken = [name for name, parameter in self.parameters().items() if not torch.isfinite(parameter).all()]
         if broken:
             raise CannotMerge(f"tuner {self.name!r} holds values that are not finite, in {broken[0]!r}; train it again")
+        check_at_hand(self.model, self.name)
         check_merge_into(unwrap(cast("nn.Module", layer)) for _, _, layer in self._layers())
         for _, _, layer in self._layers():
             # The base class's own does nothing but raise, and so does Lily's: what it does depends on the input.
@@ -258,15 +269,15 @@ class PeftTuner(Tuner[PeftConfig]):
 
     def state(self) -> dict[str, Tensor]:
         """Return the adapter's tensors under PEFT's keys, without PEFT's prefix for what is inside the host."""
-        return {key.removeprefix(_KEY_PREFIX): tensor for key, tensor in self._full_state().items()}
+        return {key.removeprefix(KEY_PREFIX): tensor for key, tensor in self._full_state().items()}
 
     def load_state(self, state: Mapping[str, Tensor], *, origin: str = "the state") -> None:
         """Copy tensors such as `state` returns into the adapter. Raises CheckpointMismatch; then nothing is copied."""
         own = self._full_state()
-        expected = {key.removeprefix(_KEY_PREFIX): tensor for key, tensor in own.items()}
+        expected = {key.removeprefix(KEY_PREFIX): tensor for key, tensor in own.items()}
         check_state(state, expected, origin=origin, base=self._compare_bases(self.model))
         with self._tuned_biases():
-            self.injection.load_state({key: state[key.removeprefix(_KEY_PREFIX)] for key in own})
+            self.injection.load_state({key: state[key.removeprefix(KEY_PREFIX)] for key in own})
 
     def save(self, folder: Path) -> None:
         """Write PEFT's adapter_config.json and adapter_model.safetensors."""
@@ -282,7 +293,7 @@ class PeftTuner(Tuner[PeftConfig]):
             CheckpointMismatch: the checkpoint belongs to another base model.
         """
         tensors = read_safetensors(folder / PEFT_WEIGHTS_FILE)
-        state = {key.removeprefix(_KEY_PREFIX): tensor for key, tensor in tensors.items()}
+        state = {key.removeprefix(KEY_PREFIX): tensor for key, tensor in tensors.items()}
         origin = f"adapter {str(folder)!r}"
         self.load_state(self._without_base_weights(state, origin), origin=origin)
 
@@ -324,7 +335,9 @@ class PeftTuner(Tuner[PeftConfig]):
             return []
         layers = [unwrap(cast("nn.Module", layer)) for _, _, layer in self._layers()]
         modules = [module for _, module in host_modules(self.model)] if asked == "all" else layers
-        found = {id(bias): bias for module in modules if (bias := module._parameters.get("bias")) is not None}
+        modules = [module for module in modules if module._parameters.get("bias") is not None]
+        check_biases(modules, self.name)
+        found = {id(module.bias): cast("nn.Parameter", module.bias) for module in modules}
         return [SwappedParameter(bias) for bias in found.values()]
 
     @contextmanager

@@ -55,7 +55,7 @@ def build_unsloth(config: LoraConfig, *, name: str, seed: int = 3407) -> Unsloth
     Raises:
         MissingDependency: unsloth is not installed, or finds no GPU.
     """
-    _import_unsloth()
+    import_unsloth()
     return UnslothTuner(config, name=name, seed=seed)
 
 
@@ -70,7 +70,7 @@ def load_for_unsloth(folder: Path, *, dtype: torch.dtype, max_length: int) -> nn
     Raises:
         MissingDependency: unsloth is not installed, or finds no GPU.
     """
-    model, _ = _import_unsloth().FastLanguageModel.from_pretrained(
+    model, _ = import_unsloth().FastLanguageModel.from_pretrained(
         model_name=str(folder), max_seq_length=max_length, dtype=dtype, load_in_4bit=False, trust_remote_code=False
     )
     return cast("nn.Module", model)
@@ -111,7 +111,7 @@ class UnslothTuner(PeftTuner):
     def _inject(self, model: nn.Module) -> None:
         self._methods = [(module, _own_methods(module)) for module in model.modules()]
         config = cast("LoraConfig", self.config)
-        tuned = _import_unsloth().FastLanguageModel.get_peft_model(
+        tuned = import_unsloth().FastLanguageModel.get_peft_model(
             model,
             **{name: getattr(config, name) for name in _TAKEN},
             target_modules=_shorten(model, config.target_modules),
@@ -157,7 +157,8 @@ def _shorten(model: nn.Module, targets: Any) -> list[str] | str:  # noqa: ANN401
     return ends if set(find_targets(model, ends)) == set(find_targets(model, sorted(targets))) else sorted(targets)
 
 
-def _import_unsloth() -> Any:  # noqa: ANN401  # a package that cannot be installed where types are checked
+def import_unsloth() -> Any:  # noqa: ANN401  # a package that cannot be installed where types are checked
+    """Return the package. Raises MissingDependency: it is not installed, or finds no GPU."""
     try:
         return importlib.import_module("unsloth")
     except (ImportError, NotImplementedError) as error:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import UnsupportedConfig
+from ..offloaded_weights import is_offloaded
 from ..tuner import Tuner
 
 if TYPE_CHECKING:
@@ -69,11 +70,20 @@ class HostWeights:
         owner: the tuner's name, for messages.
         restorable: keep the original values. Without, nothing takes the trained ones away again.
 
+    Raises:
+        UnsupportedConfig: accelerate has offloaded one of them.
+
     Attributes:
         active: whether the trained values are in the host.
     """
 
     def __init__(self, places: Mapping[str, Place], *, owner: str, restorable: bool) -> None:
+        lost = next((name for name, place in places.items() if is_offloaded(place.module)), None)
+        if lost is not None:
+            raise UnsupportedConfig(
+                f"tuner {owner!r} would train {lost!r}, which device_map has offloaded; give it a device in "
+                "device_map, or use a method that leaves the host's weights alone, such as lora"
+            )
         self.places = dict(places)
         self.owner = owner
         self.active = True

@@ -23,8 +23,10 @@ from ..host_modules import host_modules
 from ..module_map import is_norm, map_modules
 
 _NUM_TOKENS = 5
-_UNFIT = (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError, NotImplementedError)
-"""What models raise when they are called with inputs that they do not take."""
+_UNFIT = (TypeError, ValueError, RuntimeError, LookupError, AttributeError)
+"""What models raise when they are called with inputs that they do not take, which is how we find out: an argument too
+few or too many (TypeError), their own checks (ValueError), shapes and missing kernels of torch (RuntimeError), a
+dimension or an entry that is not there (LookupError), and None in the place of what was left out (AttributeError)."""
 _STATEFUL = re.compile(r"past|cache|^state$")
 
 

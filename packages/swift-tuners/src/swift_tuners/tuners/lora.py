@@ -9,7 +9,7 @@ DoRA: arXiv 2402.09353. LoRA+: arXiv 2402.12354. The starts of `init_weights`: s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..args import TunerArgs
@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
     from ..peft_lora_plus import LoraPlusConfig
+    from ..peft_unsloth import UnslothLoraConfig
 
 _STARTS = ("true", "false", "gaussian", "orthogonal", "pissa", "olora", "loftq", "eva", "corda")
 _NAMED_STARTS = re.compile(r"pissa_niter_[0-9]+")
+
+
+_UNSLOTH_TAKES = ("rank", "alpha", "dropout", "bias", "target_modules", "modules_to_save", "use_rslora", "backend")
+"""Options that mean the same with unsloth."""
 
 
 @dataclass(kw_only=True)
@@ -61,15 +66,21 @@ class LoraArgs(TunerArgs):
     """With init_weights loftq: how many bits W is quantized to."""
     loftq_iter: int = 1
     """With init_weights loftq: how often quantizing and making up for it take turns."""
+    backend: Literal["peft", "unsloth"] = "peft"
+    """Who attaches them. unsloth trains faster on GPUs, where it is installed and has loaded the model itself
+    (swift_tuners.peft_unsloth.load_for_unsloth); it takes neither another start nor DoRA, LoRA+, regular expressions,
+    single parameters or tokens."""
 
-    def build_config(self) -> LoraConfig | LoraPlusConfig:
-        """Return the PEFT config that these options describe, for LoRA+ inside one of ours.
+    def build_config(self) -> LoraConfig | LoraPlusConfig | UnslothLoraConfig:
+        """Return the PEFT config that these options describe, for LoRA+ and unsloth inside one of ours.
 
         Raises:
-            UnsupportedConfig: there is no such start.
-            MissingDependency: PEFT lacks a package for it.
+            UnsupportedConfig: there is no such start or backend, or the backend cannot do what another option asks for.
+            MissingDependency: PEFT lacks a package for a start, or unsloth is not installed.
         """
         from peft import LoraConfig
+
+        self._check_backend()
 
         every_linear = self.target_modules == ["all-linear"]
         try:
@@ -89,11 +100,31 @@ class LoraArgs(TunerArgs):
             )
         except ImportError as error:
             raise MissingDependency(f"init_weights {self.init_weights!r} needs another package: {error}") from error
+        if self.backend == "unsloth":
+            from ..peft_unsloth import UnslothLoraConfig
+
+            return UnslothLoraConfig(lora=lora)
         if self.lorap_lr_ratio is None:
             return lora
         from ..peft_lora_plus import LoraPlusConfig
 
         return LoraPlusConfig(lora=lora, lr_ratio=self.lorap_lr_ratio)
+
+    def _check_backend(self) -> None:
+        if self.backend == "peft":
+            return
+        if self.backend != "unsloth":
+            raise UnsupportedConfig(f"backend is {self.backend!r}; expected peft or unsloth")
+        plain = type(self)()
+        if self.init_weights.lower() in ("true", "false", "gaussian"):
+            plain.init_weights = self.init_weights
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.name not in _UNSLOTH_TAKES and value != getattr(plain, option.name):
+                raise UnsupportedConfig(f"{option.name}={value!r} is no option of LoRA by unsloth; use backend peft")
+        from ..peft_unsloth import import_unsloth
+
+        import_unsloth()
 
     def _start_options(self) -> dict[str, Any]:
         start = self.init_weights.lower()
