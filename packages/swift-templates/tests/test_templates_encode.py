@@ -206,3 +206,15 @@ def test_the_template_truncates_by_its_arguments(template_of: TemplateOf, talk: 
 def test_the_longest_sample_is_by_default_what_the_model_was_built_for(template_of: TemplateOf) -> None:
     assert template_of("chatml").max_length == 2048
     assert template_of("chatml", max_length=100).max_length == 100
+
+
+def test_a_lone_answer_is_a_plain_text(template_of: TemplateOf) -> None:
+    template = template_of("chatml")
+    text = "Once <|im_start|> upon"
+    [sample] = template.encode(Conversation(messages=(Message(role="assistant", content=text),)))
+    assert template.decode(sample.input_ids.tolist(), skip_special=False) == f"{text}<|im_end|>"
+    # What looks like a control token in it is text.
+    assert sample.input_ids.tolist().count(template.tokenizer.special_ids["<|im_start|>"]) == 0
+    assert np.array_equal(sample.labels, sample.input_ids)
+    with pytest.raises(InvalidConversation, match="expected a question before it"):
+        template.encode_prompt(Conversation(messages=(Message(role="assistant", content=text),)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import hypothesis.strategies as st
@@ -86,7 +87,8 @@ def test_any_conversation_keeps_the_laws(
 
 def test_the_check_finds_a_template_whose_answers_parse_wrong(template_of: Callable[..., Template]) -> None:
     template = template_of("default_system")
-    template._padding = ("Hi", "")  # broken on purpose: takes text away that is the answer's
+    # broken on purpose: takes text away that is the answer's
+    template._reader._form = dataclasses.replace(template._reader._form, before="Hi")
     with pytest.raises(LawBroken, match="parsing gives"):
         check_template(template)
 

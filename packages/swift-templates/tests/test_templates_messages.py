@@ -41,7 +41,7 @@ def test_a_conversation_in_order_is_accepted(messages: tuple[Message, ...]) -> N
     ("messages", "said"),
     [
         ((), "no messages"),
-        ((ANSWER,), "message 1 is from 'assistant'; expected 'system' or 'user' first"),
+        ((ANSWER, USER, ANSWER), "message 1 is from 'assistant'; expected 'system' or 'user' first"),
         ((USER, SYSTEM, ANSWER), "message 2 is from 'system'; expected it first"),
         ((USER, USER, ANSWER), "message 2 is from 'user' after 'user'; expected 'assistant'"),
         ((USER, ANSWER, ANSWER), "message 3 is from 'assistant' after 'assistant'; expected 'user' or 'tool'"),

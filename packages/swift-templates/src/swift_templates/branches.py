@@ -10,7 +10,7 @@ reading its beginning again: only the part where prompt and answer meet, and wha
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -18,6 +18,9 @@ import numpy as np
 
 from .encoded import IGNORED, Encoded
 from .errors import TemplateMismatch
+from .lookalikes import absent_marks
+from .media_processor import SeenMedia
+from .messages import Message
 from .spans import Turn
 from .tokenizer import Tokenizer
 
@@ -30,9 +33,11 @@ class _Branch:
     ids: list[int] = field(default_factory=list)
     spans: list[tuple[int, int, list[float] | float]] = field(default_factory=list)
     """Where the answers are, and what each weighs, as a whole or token by token."""
+    num_media: int = 0
 
     def add(self, prompt_ids: list[int], completion_ids: list[int], turn: Turn, weights: list[float] | float) -> None:
         self.text = turn.prompt + turn.completion
+        self.num_media = turn.num_media
         start = len(prompt_ids)
         self.ids = prompt_ids + completion_ids
         self.spans.append((start, len(self.ids), weights))
@@ -50,6 +55,7 @@ def encode_turns(
     mark: str | None = None,
     stop_token_ids: frozenset[int],
     everything: bool = False,
+    see: Callable[[int], SeenMedia] | None = None,
 ) -> Encoding:
     """Tokenize answers into as few samples as is exact.
 
@@ -59,6 +65,7 @@ def encode_turns(
         mark: the character that breaks look-alikes in the texts, if there are any.
         stop_token_ids: the tokens one of which ends each answer.
         everything: prompts are trained too, with a weight of 1.
+        see: returns what the model sees of the conversation's first media, so many.
 
     Raises:
         TemplateMismatch: the tokenizer does not keep an answer apart, or does not see its stop token.
@@ -75,7 +82,36 @@ def encode_turns(
         completion_ids, weights = yield from _complete(turn, tokenizer, mark, stop_token_ids)
         branches[-1].add(prompt_ids, completion_ids, turn, weights)
         previous = turn
-    return [_to_encoded(branch, everything=everything) for branch in branches]
+    samples = [_to_encoded(branch, everything=everything) for branch in branches]
+    for branch, sample in zip(branches, samples, strict=True):
+        if see is not None and branch.num_media:
+            sample.media = see(branch.num_media).arrays_for(sample.input_ids)
+    return samples
+
+
+def encode_text(message: Message, tokenizer: Tokenizer) -> tuple[Encoding, str | None]:
+    """Tokenize a plain text, as in pre-training: no template, all of it trained, and the token that ends it too.
+
+    Args:
+        message: holds the text and its weight.
+        tokenizer: the tokenizer; what it puts before every text is not trained.
+
+    Returns:
+        What makes the sample, and the mark in its text.
+    """
+    [mark] = absent_marks([message.content], 1)
+    text = str(tokenizer.lookalikes.broken(message.content, mark))
+    return _encode_text(text, tokenizer, 1.0 if message.loss_scale is None else message.loss_scale), (
+        None if text == message.content else mark
+    )
+
+
+def _encode_text(text: str, tokenizer: Tokenizer, weight: float) -> Encoding:
+    ids = yield text
+    beginning, end = tokenizer.beginning_ids, tokenizer.named_id("eos_token")
+    branch = _Branch(ids=[*beginning, *ids, *([] if end is None else [end])])
+    branch.spans.append((len(beginning), len(branch.ids), weight))
+    return [_to_encoded(branch, everything=False)] if weight > 0 else []
 
 
 def _complete(

@@ -27,11 +27,17 @@ class Lookalikes:
     """
 
     def __init__(self, tokens: Iterable[str], *, normalize: Callable[[str], str] | None = None) -> None:
+        self._tokens = frozenset(tokens)
         # A token of one character cannot be broken by a mark inside it, and white space is never a control token.
-        spellings = sorted({token for token in tokens if len(token) > 1 and token.strip()}, key=len, reverse=True)
+        spellings = sorted({token for token in self._tokens if len(token) > 1 and token.strip()}, key=len, reverse=True)
         self._first = tuple({token[0] for token in spellings})
         self._pattern = re.compile("|".join(map(re.escape, spellings)) or r"(?!)")
         self._normalize = normalize
+
+    def and_of(self, tokens: Iterable[str]) -> Lookalikes:
+        """Return what finds the spellings of these tokens too."""
+        more = frozenset(tokens) - self._tokens
+        return Lookalikes(self._tokens | more, normalize=self._normalize) if more else self
 
     def occur_in(self, value: JSON) -> bool:
         """Whether a text, or any text inside a JSON value, has a look-alike."""

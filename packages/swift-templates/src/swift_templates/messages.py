@@ -78,6 +78,11 @@ class Conversation:
     tools: tuple[dict[str, JSON], ...] = ()
 
 
+def is_text(conversation: Conversation) -> bool:
+    """Whether a conversation is a plain text, for pre-training: one answer that nobody asked for."""
+    return [message.role for message in conversation.messages] == ["assistant"]
+
+
 def check_conversation(conversation: Conversation, *, prompt: bool = False) -> None:
     """Refuse a conversation that cannot be trained on, or asked.
 
@@ -96,9 +101,12 @@ def check_conversation(conversation: Conversation, *, prompt: bool = False) -> N
     previous: Message | None = None
     for position, message in enumerate(messages, start=1):
         _check_message(message, position)
-        _check_order(message, previous, position)
+        if not is_text(conversation):
+            _check_order(message, previous, position)
         previous = message
     last = messages[-1].role
+    if last == "assistant" and len(messages) == 1 and (prompt or messages[0].tool_calls or messages[0].media):
+        raise InvalidConversation("message 1 is from 'assistant' alone; expected a question before it, or plain text")
     if prompt and last not in ("user", "tool"):
         raise InvalidConversation(
             f"message {len(messages)} (the last) is from {last!r}; to be answered, a conversation must end "

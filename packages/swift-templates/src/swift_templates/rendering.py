@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .errors import ChatTemplateError, SystemPromptNotFound, TemplateMismatch
 from .jinja import ChatTemplate, compile_chat_template
 from .lookalikes import Lookalikes, absent_marks
+from .media_processor import Placed
 from .messages import JSON, Conversation, Message, ToolCall
 from .reasoning import join_reasoning
 from .tokenizer import Tokenizer
@@ -31,6 +32,7 @@ class Renderer:
         tokenizer: names the special tokens, and knows their look-alikes.
         system: prompt for conversations that bring none: a text, or the path of a .txt file.
         enable_thinking: handed to the template unless None.
+        placeholders: what the template writes for media, besides control tokens.
 
     Attributes:
         system: the text of that prompt, or None.
@@ -47,9 +49,11 @@ class Renderer:
         *,
         system: str | None = None,
         enable_thinking: bool | None = None,
+        placeholders: Iterable[str] = (),
     ) -> None:
         self._templates = {name: compile_chat_template(source) for name, source in chat_templates.items()}
-        self._tokenizer = tokenizer
+        self._lookalikes_of_user = tokenizer.lookalikes.and_of(placeholders)
+        self._lookalikes_of_answer = tokenizer.answer_lookalikes.and_of(placeholders)
         self.system = _read_system(system)
         self._variables: dict[str, object] = {**tokenizer.named_tokens, "documents": None}
         if enable_thinking is not None:
@@ -64,8 +68,12 @@ class Renderer:
         system = Message(role="system", content=self.system)
         return dataclasses.replace(conversation, messages=(system, *conversation.messages))
 
-    def open(self, conversation: Conversation) -> Rendering:
+    def open(self, conversation: Conversation, placed: Placed | None = None) -> Rendering:
         """Prepare a conversation, as it stands, to be rendered up to any of its messages.
+
+        Args:
+            conversation: what is rendered.
+            placed: what the model sees of its media.
 
         Raises:
             TemplateMismatch: it has tools and the chat template has no place for them.
@@ -80,13 +88,15 @@ class Renderer:
         messages = [_to_variables(message) for message in conversation.messages]
         tools: list[JSON] = list(conversation.tools)
         called = [[call.name for call in message.tool_calls] for message in conversation.messages]
-        plain = Rendering(template, self._variables, messages, tools, called=called)
-        if not any(map(self._has_lookalike, messages)) and not self._tokenizer.lookalikes.occur_in(tools):
+        plain = Rendering(template, self._variables, messages, tools, called=called, placed=placed)
+        if not any(map(self._has_lookalike, messages)) and not self._lookalikes_of_user.occur_in(tools):
             return plain
         [mark] = absent_marks([*messages, *tools], 1)
         broken = [self._broken(message, mark) for message in messages]
-        broken_tools = self._tokenizer.lookalikes.broken(tools, mark)
-        return Rendering(template, self._variables, broken, broken_tools, called=called, mark=mark, plain=plain)
+        broken_tools = self._lookalikes_of_user.broken(tools, mark)
+        return Rendering(
+            template, self._variables, broken, broken_tools, called=called, mark=mark, plain=plain, placed=placed
+        )
 
     def _template_for(self, conversation: Conversation) -> ChatTemplate:
         if conversation.tools and "tool_use" in self._templates:
@@ -99,7 +109,7 @@ class Renderer:
 
     def _lookalikes(self, message: dict[str, JSON]) -> Lookalikes:
         answer = message["role"] == "assistant"
-        return self._tokenizer.answer_lookalikes if answer else self._tokenizer.lookalikes
+        return self._lookalikes_of_answer if answer else self._lookalikes_of_user
 
     def _has_lookalike(self, message: dict[str, JSON]) -> bool:
         return any(map(self._lookalikes(message).occur_in, message.values()))
@@ -126,6 +136,7 @@ class Rendering:
         called: list[list[str]],
         mark: str | None = None,
         plain: Rendering | None = None,
+        placed: Placed | None = None,
     ) -> None:
         self._template = template
         self._variables = {**variables, "tools": tools or None}
@@ -133,6 +144,7 @@ class Rendering:
         self._messages = messages
         self._called = called
         self._plain = plain
+        self._placed = placed
         self.mark = mark
 
     @property
@@ -152,20 +164,20 @@ class Rendering:
 
     def question_before(self, position: int) -> str:
         """Return what the user said last before an answer, without marks."""
-        asked = [each["content"] for each in self._messages[:position] if each["role"] == "user"]
-        text = asked[-1] if asked and isinstance(asked[-1], str) else ""
+        asked = [each for each in self._messages[:position] if each["role"] == "user"]
+        text = _text_of(asked[-1]) if asked else ""
         return text if self.mark is None else text.replace(self.mark, "")
 
     def prompt(self, count: int) -> str:
         """Return the text that a server sends so that the first `count` messages are answered."""
-        text = self._template.render(self._with(self._messages[:count], generation=True))
+        text = self._put_in(self._template.render(self._with(self._messages[:count], generation=True)), count)
         if self._plain is not None:
             self._check_against(text, self._plain.prompt(count))
         return text
 
     def history(self, count: int) -> str:
         """Return the text of the first `count` messages and nothing more."""
-        text = self._template.render(self._with(self._up_to(count), generation=False))
+        text = self._put_in(self._template.render(self._with(self._up_to(count), generation=False)), count)
         if self._plain is not None:
             self._check_against(text, self._plain.history(count))
         return text
@@ -176,6 +188,7 @@ class Rendering:
         marked = self._template.render_marked(
             self._with(self._up_to(count), generation=False), marks=(opening, closing)
         )
+        marked = self._put_in(marked, count)
         pieces: list[str] = []
         spans: list[tuple[int, int]] = []
         length = begin = 0
@@ -188,6 +201,14 @@ class Rendering:
                 pieces.append(piece)
                 length += len(piece)
         return "".join(pieces), spans
+
+    def num_media(self, count: int) -> int:
+        """Return how many media stand in the first `count` messages."""
+        parts = [part for message in self._messages[:count] for part in _parts(message)]
+        return sum(part.get("type") != "text" for part in parts)
+
+    def _put_in(self, text: str, count: int) -> str:
+        return text if self._placed is None else self._placed.put_in(text, self.num_media(count))
 
     def _up_to(self, count: int) -> list[dict[str, JSON]]:
         """Return messages the last of which carries its reasoning in a form that the template shows."""
@@ -220,6 +241,8 @@ def _read_system(system: str | None) -> str | None:
 
 def _to_variables(message: Message) -> dict[str, JSON]:
     variables: dict[str, JSON] = {"role": message.role, "content": message.content}
+    if message.media:
+        variables["content"] = _split_at_media(message)
     if message.reasoning_content:
         variables["reasoning_content"] = message.reasoning_content
     if message.tool_calls:
@@ -227,6 +250,30 @@ def _to_variables(message: Message) -> dict[str, JSON]:
     if message.tool_call_id is not None:
         variables["tool_call_id"] = message.tool_call_id
     return variables
+
+
+def _split_at_media(message: Message) -> list[JSON]:
+    """Return the content in the parts that chat templates know: texts, and for each medium its kind."""
+    parts: list[JSON] = []
+    begin = 0
+    for medium in message.media:
+        if medium.at > begin:
+            parts.append({"type": "text", "text": message.content[begin : medium.at]})
+        parts.append({"type": medium.kind})
+        begin = medium.at
+    if begin < len(message.content):
+        parts.append({"type": "text", "text": message.content[begin:]})
+    return parts
+
+
+def _parts(message: dict[str, JSON]) -> list[dict[str, JSON]]:
+    content = message["content"]
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
+def _text_of(message: dict[str, JSON]) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in _parts(message))
 
 
 def _call_variables(call: ToolCall) -> JSON:

@@ -28,6 +28,8 @@ class Turn:
     weight: float = 1.0
     char_weights: list[float] | None = None
     """What each character of the completion weighs, times `weight`; None is 1 for all."""
+    num_media: int = 0
+    """Pictures, videos and sounds in prompt and completion."""
 
 
 def find_turn(
@@ -81,7 +83,13 @@ def find_turn(
         )
     weights = _weigh(weighing, rendering, position, completion, stop.end() - stop.start())
     cut = len(response_prefix)
-    return Turn(prompt + response_prefix, completion[cut:], weight, weights and weights[cut:])
+    return Turn(
+        prompt + response_prefix,
+        completion[cut:],
+        weight,
+        weights and weights[cut:],
+        rendering.num_media(position + 1),
+    )
 
 
 def _weigh(

@@ -7,28 +7,28 @@ followed by what the model should then say; `spans` finds them in the text and `
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from .answers import AnswerReader, find_form
 from .args import PromptArgs, TemplateArgs
-from .branches import Encoding, encode_turns
+from .branches import Encoding, encode_text, encode_turns
 from .encoded import Encoded
-from .errors import ChatTemplateError, ChatTemplateNotFound, SampleTooLong, SwiftTemplatesError, TemplateMismatch
+from .errors import ChatTemplateNotFound, SampleTooLong, SwiftTemplatesError, TemplateMismatch
 from .family import families
 from .generation import Prompt
 from .loss_scale import read_loss_scale
-from .messages import Conversation, Message, check_conversation
+from .media_policy import MediaPolicy
+from .media_processor import MediaProcessor, MediaShow, SeenMedia
+from .messages import Conversation, Message, check_conversation, is_text
 from .model_folder import read_model_folder
-from .reasoning import CLOSE, OPEN, split_reasoning
 from .rendering import Renderer, Rendering
 from .spans import Turn, find_turn
-from .streaming import decode_stream, stream_matched, trim_stream
 from .tokenizer import Tokenizer
 from .truncation import truncate
-
-_PROBE = "answer"
 
 
 class Template:
@@ -40,6 +40,8 @@ class Template:
         stop_token_ids: tokens that end an answer, beside the one that the chat template puts after it.
         model_length: tokens that the model was built for.
         answer_pattern: see `Family`.
+        media: shows pictures, videos and sounds to the model; without it, conversations with such are refused.
+        media_policy: where they may come from, and how large they may be.
         args: what the user said; `PromptArgs` are `TemplateArgs` with the defaults of what matters in training only.
 
     Attributes:
@@ -65,22 +67,35 @@ class Template:
         model_length: int | None = None,
         answer_pattern: str | None = None,
         args: PromptArgs | None = None,
+        media: MediaProcessor | None = None,
+        media_policy: MediaPolicy | None = None,
     ) -> None:
         self.args = _complete(args)
+        self._media = MediaShow(media, media_policy or MediaPolicy())
         if self.args.max_length is not None and self.args.max_length < 1:
             raise ValueError(f"max_length is {self.args.max_length!r}; expected at least 1")
-        self._answer = None if answer_pattern is None else re.compile(answer_pattern, re.DOTALL)
         self._weighing = read_loss_scale(self.args.loss_scale)
         self.tokenizer = tokenizer
         self._renderer = Renderer(
-            chat_templates, tokenizer, system=self.args.system, enable_thinking=self.args.enable_thinking
+            chat_templates,
+            tokenizer,
+            system=self.args.system,
+            enable_thinking=self.args.enable_thinking,
+            placeholders=() if media is None else media.placeholders.values(),
         )
         self.max_length = self.args.max_length or model_length
         eos = tokenizer.named_id("eos_token")
         self.stop_token_ids = frozenset(stop_token_ids) | (frozenset() if eos is None else {eos})
-        self._padding = ("", "")
-        self._opens_thinking = False
-        self._learn_from_probe()
+        form = find_form(self._renderer, tokenizer)
+        if form.stop is not None:
+            self.stop_token_ids |= {form.stop}
+        self._reader = AnswerReader(
+            tokenizer,
+            form=form,
+            stop_token_ids=self.stop_token_ids,
+            prefix=self.args.response_prefix,
+            pattern=answer_pattern,
+        )
         spellings = sorted(filter(None, map(tokenizer.special_text, self.stop_token_ids)), key=len, reverse=True)
         self._stops = re.compile("|".join(map(re.escape, spellings)) or r"(?!)")
         pad = tokenizer.named_id("pad_token")
@@ -94,6 +109,8 @@ class Template:
         *,
         new_special_tokens: Sequence[str] = (),
         model_length: int | None = None,
+        media: MediaProcessor | None = None,
+        media_policy: MediaPolicy | None = None,
     ) -> Template:
         """Read a model folder; transformers is not needed.
 
@@ -103,6 +120,8 @@ class Template:
             args: what the user said; `args.template` names a family to use instead of the model's chat template.
             new_special_tokens: control tokens that the tokenizer gets besides its own, in the order of their ids.
             model_length: tokens that the model takes, where that is not what the folder says.
+            media: shows pictures, videos and sounds to the model.
+            media_policy: where they may come from, and how large they may be.
 
         Raises:
             TokenizerNotFound: there is no tokenizer.json.
@@ -120,6 +139,8 @@ class Template:
             model_length=model_length or found.max_length,
             args=args,
             origin=f"model folder {str(found.path)!r}",
+            media=media,
+            media_policy=media_policy,
         )
 
     @classmethod
@@ -132,6 +153,8 @@ class Template:
         model_length: int | None,
         args: PromptArgs | None,
         origin: str,
+        media: MediaProcessor | None = None,
+        media_policy: MediaPolicy | None = None,
     ) -> Template:
         """Choose between a model's chat template and the family that the user names.
 
@@ -142,6 +165,8 @@ class Template:
             model_length: tokens that the model was built for.
             args: what the user said.
             origin: what the model is called in messages.
+            media: shows pictures, videos and sounds to the model.
+            media_policy: where they may come from, and how large they may be.
 
         Raises:
             ChatTemplateNotFound: the model has none and no family is named.
@@ -168,6 +193,8 @@ class Template:
             model_length=model_length,
             answer_pattern=pattern,
             args=args,
+            media=media,
+            media_policy=media_policy,
         )
 
     @property
@@ -176,7 +203,7 @@ class Template:
         return self._renderer.system
 
     def encode(self, conversation: Conversation) -> list[Encoded]:
-        """Turn a conversation into training samples: one, or one for each branch.
+        """Turn a conversation into training samples: one, or one for each branch; a lone answer is a plain text.
 
         Every sample is a prompt that a server would send, followed by the answer, which is trained. Several answers
         share a sample where each one's prompt begins, token for token, with the sample so far. Samples are not
@@ -227,9 +254,13 @@ class Template:
     def _start(self, conversation: Conversation) -> tuple[Encoding, str | None]:
         """Return what makes a conversation's samples, and the mark in its texts."""
         check_conversation(conversation)
+        if is_text(conversation):
+            return encode_text(conversation.messages[0], self.tokenizer)
         conversation = self._renderer.with_system(conversation)
-        rendering = self._renderer.open(conversation)
-        return self._encode_turns(rendering, self.trained_turns(conversation)), rendering.mark
+        shown = self._media.show(conversation)
+        rendering = self._renderer.open(conversation, shown.placed if shown else None)
+        see = shown.see_first if shown else None
+        return self._encode_turns(rendering, self.trained_turns(conversation), see), rendering.mark
 
     def encode_prompt(self, conversation: Conversation) -> Prompt:
         """Turn a conversation that ends with a question into what a server sends to the model.
@@ -240,9 +271,14 @@ class Template:
         """
         check_conversation(conversation, prompt=True)
         conversation = self._renderer.with_system(conversation)
-        rendering = self._renderer.open(conversation)
+        shown = self._media.show(conversation)
+        rendering = self._renderer.open(conversation, shown.placed if shown else None)
         text = rendering.prompt(len(conversation.messages)) + self.args.response_prefix
-        return Prompt(input_ids=self.tokenizer.encode(text, mark=rendering.mark))
+        ids = self.tokenizer.encode(text, mark=rendering.mark)
+        return Prompt(
+            input_ids=ids,
+            media={} if shown is None else shown.placed.seen.arrays_for(np.array(ids, dtype=np.int64)),
+        )
 
     def render(self, conversation: Conversation, *, generation_prompt: bool = False) -> str:
         """Return a conversation's text, with the generation prompt after it or not. Raises as `encode_prompt`."""
@@ -286,16 +322,7 @@ class Template:
         The answer ends at the first stop token, if one is there. A response prefix, which is in the prompt, is put back
         before the text. What stands in <think>...</think> becomes the reasoning.
         """
-        ids = [int(token_id) for token_id in self._until_stop(token_ids)]
-        if self._answer is not None:
-            found = self._answer.fullmatch(self.args.response_prefix + self.tokenizer.decode_after(ids))
-            if found is not None:
-                return Message(role="assistant", content=found["content"], reasoning_content=found["reasoning"] or None)
-        text = self.args.response_prefix + self.tokenizer.decode_after(self.tokenizer.without_control(ids))
-        before, after = self._padding
-        text = text.removeprefix(before).removesuffix(after)
-        reasoning, content = split_reasoning(text, opened=self._opens_thinking)
-        return Message(role="assistant", content=content, reasoning_content=reasoning)
+        return self._reader.parse(token_ids)
 
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield the text of an answer in pieces while its tokens are made.
@@ -304,14 +331,7 @@ class Template:
         model writes them, no control tokens. A character comes out when it is complete. Tokens after the first stop
         token are not asked for.
         """
-        if self._answer is not None:
-            return stream_matched(self._answer, self.tokenizer, self._until_stop(tokens), self.args.response_prefix)
-        pieces = decode_stream(self.tokenizer, self._until_stop(tokens))
-        before, after = self._padding
-        return trim_stream(itertools.chain([self.args.response_prefix], pieces), before=before, after=after)
-
-    def _until_stop(self, token_ids: Iterable[int]) -> Iterator[int]:
-        return itertools.takewhile(lambda token_id: token_id not in self.stop_token_ids, token_ids)
+        return self._reader.stream_text(tokens)
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
         """Return the text of token ids, without control tokens unless asked for."""
@@ -335,7 +355,9 @@ class Template:
             )
         return truncate(encoded, self.max_length, self.args.truncation_strategy)
 
-    def _encode_turns(self, rendering: Rendering, weights: Mapping[int, float]) -> Encoding:
+    def _encode_turns(
+        self, rendering: Rendering, weights: Mapping[int, float], see: Callable[[int], SeenMedia] | None
+    ) -> Encoding:
         prefix = self.args.response_prefix
         turns: list[Turn] = [
             find_turn(rendering, at, stops=self._stops, response_prefix=prefix, weight=weight, weighing=self._weighing)
@@ -347,28 +369,8 @@ class Template:
             mark=rendering.mark,
             stop_token_ids=self.stop_token_ids,
             everything=self._weighing.rule == "all",
+            see=see,
         )
-
-    def _learn_from_probe(self) -> None:
-        """Render a tiny conversation, and see which token ends its answer and what is put around the content."""
-        question, answer = Message(role="user", content="ask"), Message(role="assistant", content=_PROBE)
-        rendering = self._renderer.open(Conversation(messages=(question, answer)))
-        try:
-            prompt, whole = rendering.prompt(1), rendering.history(2)
-        except ChatTemplateError:
-            return  # It refuses this one, and will say so about real ones itself if they are no better.
-        self._opens_thinking = prompt.rstrip().endswith(OPEN)
-        before, found, after = whole.rpartition(_PROBE)
-        stop = self.tokenizer.first_control(after)
-        if not found or stop is None:
-            return
-        ending = after.partition(stop)[0]
-        if ending.strip():
-            return
-        self.stop_token_ids |= {self.tokenizer.special_ids[stop]}
-        if before.startswith(prompt):
-            beginning = before.removeprefix(prompt)
-            self._padding = ("" if CLOSE in beginning else beginning, ending)
 
 
 def _complete(args: PromptArgs | None) -> TemplateArgs:

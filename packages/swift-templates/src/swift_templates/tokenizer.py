@@ -121,6 +121,12 @@ class Tokenizer:
         return [each.ids for each in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     @property
+    def beginning_ids(self) -> list[int]:
+        """Tokens that the tokenizer itself puts before a text, such as a bos token; none where templates write it."""
+        bos = self.named_id("bos_token")
+        return [each for each in self._backend.encode("", add_special_tokens=True).ids if each == bos]
+
+    @property
     def joins_to_context(self) -> bool:
         """Whether the tokens of a text depend on there being something before it."""
         return self._prefixes

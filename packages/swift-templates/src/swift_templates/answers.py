@@ -1,0 +1,107 @@
+"""An answer's tokens back to a message, whole or while they are made."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from .errors import ChatTemplateError
+from .messages import Conversation, Message
+from .reasoning import CLOSE, OPEN, split_reasoning
+from .rendering import Renderer
+from .streaming import decode_stream, stream_matched, trim_stream
+from .tokenizer import Tokenizer
+
+_PROBE = "answer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerForm:
+    """What a chat template puts around the text of an answer.
+
+    Attributes:
+        stop: the token that ends it; None where the template shows none.
+        before: white space that the template puts before the text.
+        after: white space that it puts after the text.
+        opens_thinking: the prompt ends inside of the reasoning.
+    """
+
+    stop: int | None = None
+    before: str = ""
+    after: str = ""
+    opens_thinking: bool = False
+
+
+def find_form(renderer: Renderer, tokenizer: Tokenizer) -> AnswerForm:
+    """Render a tiny conversation, and see what stands around its answer."""
+    question, answer = Message(role="user", content="ask"), Message(role="assistant", content=_PROBE)
+    rendering = renderer.open(Conversation(messages=(question, answer)))
+    try:
+        prompt, whole = rendering.prompt(1), rendering.history(2)
+    except ChatTemplateError:
+        # It refuses this one, and will say so about real ones itself if they are no better.
+        return AnswerForm()
+    opens_thinking = prompt.rstrip().endswith(OPEN)
+    before, found, after = whole.rpartition(_PROBE)
+    stop = tokenizer.first_control(after)
+    ending = "" if stop is None else after.partition(stop)[0]
+    if not found or stop is None or ending.strip():
+        return AnswerForm(opens_thinking=opens_thinking)
+    beginning = before.removeprefix(prompt) if before.startswith(prompt) else None
+    return AnswerForm(
+        stop=tokenizer.special_ids[stop],
+        before="" if beginning is None or CLOSE in beginning else beginning,
+        after="" if beginning is None else ending,
+        opens_thinking=opens_thinking,
+    )
+
+
+class AnswerReader:
+    """Reads answers of one model.
+
+    Args:
+        tokenizer: the tokenizer.
+        form: what stands around the text.
+        stop_token_ids: tokens that end an answer.
+        prefix: text that every answer begins with, and which stands in the prompt.
+        pattern: see `Family.answer_pattern`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        form: AnswerForm,
+        stop_token_ids: frozenset[int],
+        prefix: str,
+        pattern: str | None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._form = form
+        self._stops = stop_token_ids
+        self._prefix = prefix
+        self._pattern = None if pattern is None else re.compile(pattern, re.DOTALL)
+
+    def parse(self, token_ids: Iterable[int]) -> Message:
+        """Return the message."""
+        ids = [int(token_id) for token_id in self._until_stop(token_ids)]
+        if self._pattern is not None:
+            found = self._pattern.fullmatch(self._prefix + self._tokenizer.decode_after(ids))
+            if found is not None:
+                return Message(role="assistant", content=found["content"], reasoning_content=found["reasoning"] or None)
+        text = self._prefix + self._tokenizer.decode_after(self._tokenizer.without_control(ids))
+        text = text.removeprefix(self._form.before).removesuffix(self._form.after)
+        reasoning, content = split_reasoning(text, opened=self._form.opens_thinking)
+        return Message(role="assistant", content=content, reasoning_content=reasoning)
+
+    def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Yield pieces that join to the text that `parse` takes apart."""
+        if self._pattern is not None:
+            return stream_matched(self._pattern, self._tokenizer, self._until_stop(tokens), self._prefix)
+        pieces = decode_stream(self._tokenizer, self._until_stop(tokens))
+        return trim_stream(itertools.chain([self._prefix], pieces), before=self._form.before, after=self._form.after)
+
+    def _until_stop(self, token_ids: Iterable[int]) -> Iterator[int]:
+        return itertools.takewhile(lambda token_id: token_id not in self._stops, token_ids)
