@@ -16,10 +16,11 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from swift_templates.media import load_media, load_picture, load_sound, load_video
-from swift_templates.media_policy import InvalidMedia, MediaPolicy, MediaRefused
-from swift_templates.media_sniff import sniff, webp_size
-from swift_templates.media_streams import MediaSampling, decode_video
+from swift_templates.errors import InvalidMedia, MediaRefused
+from swift_templates.media.loading import load_media, load_picture, load_sound, load_video
+from swift_templates.media.policy import MediaPolicy
+from swift_templates.media.sniff import sniff
+from swift_templates.media.streams import MediaSampling, decode_video
 from swift_templates.messages import Media
 
 Image = pytest.importorskip("PIL.Image")
@@ -162,6 +163,8 @@ def bombs() -> dict[str, bytes]:
     }
     return {
         "png": png(60_000, 60_000, b"\0" * 1000),
+        # Were it decoded first, it would be found to be cut off.
+        "png without its pixels": png(8_000, 8_000, b"\0"),
         "png beyond Pillow": png(2**30, 2**30, b"\0"),
         "png that is really large": png(6_500, 6_500, b"\0" * 6_500 * 19_501),
         "gif": b"GIF89a" + huge + b"\0\0\0," + b"\0" * 4 + huge + b"\0\2\0\0;",
@@ -193,17 +196,6 @@ def test_pixels_are_bounded_exactly() -> None:
     for source in (content, Image.fromarray(PICTURE)):
         with pytest.raises(MediaRefused, match="max_pixels=34"):
             load_picture(source, MediaPolicy(max_pixels=34))
-
-
-def test_the_head_of_a_webp_is_read_as_pillow_reads_it() -> None:
-    for options in (
-        {"lossless": True},
-        {"lossless": False},
-        {"lossless": True, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"},
-    ):
-        assert webp_size(encode(Image.fromarray(PICTURE), "WEBP", **options)) == (7, 5)
-    with pytest.raises(InvalidMedia):
-        webp_size(b"RIFF\0\0\0\0WEBPVP8X")
 
 
 def noise(form: str) -> bytes:
@@ -268,6 +260,9 @@ def greys(frames: Bytes) -> list[int]:
         ("mov", "mpeg4"),
         ("matroska", "mpeg4"),
         ("avi", "mpeg4"),
+        # Frames that are decoded in another order than they are shown; AVI says the former alone.
+        ("mp4", "libx264"),
+        ("avi", "libx264"),
         ("webm", "libvpx"),
         ("mpegts", "mpeg2video"),
         ("flv", "flv"),
@@ -275,6 +270,10 @@ def greys(frames: Bytes) -> list[int]:
     ],
 )
 def test_formats_of_videos(form: str, codec: str) -> None:
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"this PyAV cannot write {codec}")
     rate = 25
     loaded = load_video(video(form, codec, frames=50, rate=rate), POLICY, MediaSampling(fps=5.0))
     # At 0, 0.2, 0.4... seconds frame 0, 5, 10... is on the screen.

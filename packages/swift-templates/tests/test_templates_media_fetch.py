@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from swift_templates.media import load_media, read_source
-from swift_templates.media_address import is_allowed, read_address
-from swift_templates.media_policy import InvalidMedia, MediaPolicy, MediaRefused
+from swift_templates.errors import InvalidMedia, MediaRefused
+from swift_templates.media.address import is_allowed, read_address
+from swift_templates.media.loading import load_media, read_source
+from swift_templates.media.policy import MediaPolicy
 from swift_templates.messages import Media
 
 Image = pytest.importorskip("PIL.Image")

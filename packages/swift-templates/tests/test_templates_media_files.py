@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from swift_templates import media as media_module
-from swift_templates.errors import SwiftTemplatesError
-from swift_templates.media import load_media, load_picture, load_sound, load_video, read_source
-from swift_templates.media_policy import InvalidMedia, InvalidMediaPolicy, MediaPolicy, MediaRefused
-from swift_templates.media_sniff import sniff
-from swift_templates.media_streams import MediaSampling
+from swift_templates.errors import InvalidMedia, InvalidMediaPolicy, MediaRefused, SwiftTemplatesError
+from swift_templates.media import loading
+from swift_templates.media.loading import load_media, load_picture, load_sound, load_video, read_source
+from swift_templates.media.policy import MediaPolicy, check_limit
+from swift_templates.media.sniff import sniff
+from swift_templates.media.streams import MediaSampling
 from swift_templates.messages import Media, MediaKind
 
 CONTENT = b"any bytes \xff\x00\xfb\xef\xbe"
@@ -85,7 +85,7 @@ def test_links_out_of_the_roots_are_refused(root: Path, tmp_path: Path) -> None:
 def test_a_link_that_is_made_after_the_check_leads_nowhere(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_below = media_module._open_below
+    open_below = loading._open_below
 
     def swap_and_open(*args: object) -> int:
         (root / "inner").rename(root / "was")
@@ -93,7 +93,7 @@ def test_a_link_that_is_made_after_the_check_leads_nowhere(
         return open_below(*args)  # type: ignore[arg-type]  # passed on as they came
 
     (root / "inner" / "secret.png").write_bytes(b"harmless")
-    monkeypatch.setattr(media_module, "_open_below", swap_and_open)
+    monkeypatch.setattr(loading, "_open_below", swap_and_open)
     with pytest.raises(InvalidMedia, match="cannot be opened"):
         get("inner/secret.png", MediaPolicy(roots=(root,)))
 
@@ -300,6 +300,13 @@ def test_rules_that_make_no_sense_are_told(build: Callable[[], object]) -> None:
         build()
 
 
+def test_what_is_no_number_is_beyond_every_limit() -> None:
+    check_limit(MediaPolicy(), "max_seconds", 600.0, "audio: its length in seconds")
+    for value in (600.1, float("inf"), float("nan")):
+        with pytest.raises(MediaRefused, match=r"audio: its length in seconds is more than max_seconds=600\.0; give"):
+            check_limit(MediaPolicy(), "max_seconds", value, "audio: its length in seconds")
+
+
 def test_policies_and_errors_survive_pickling(tmp_path: Path) -> None:
     policy = MediaPolicy.trusted([tmp_path], allow_remote=True)
     assert pickle.loads(pickle.dumps(policy)) == policy
@@ -311,7 +318,7 @@ def test_policies_and_errors_survive_pickling(tmp_path: Path) -> None:
 
 def test_loading_imports_no_decoder_before_it_is_needed() -> None:
     code = (
-        "import sys, swift_templates.media; "
+        "import sys, swift_templates.media.loading; "
         "print([each for each in ('PIL', 'av', 'soundfile', 'soxr', 'torch') if each in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -330,8 +337,8 @@ def test_a_missing_package_names_the_extra(module: str, kind: MediaKind, content
     code = f"""
 import sys
 sys.modules[{module!r}] = None
-from swift_templates.media import load_media
-from swift_templates.media_policy import MediaPolicy
+from swift_templates.media.loading import load_media
+from swift_templates.media.policy import MediaPolicy
 from swift_templates.messages import Media
 from swift_templates.errors import MissingDependency
 try:

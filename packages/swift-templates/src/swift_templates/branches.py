@@ -19,7 +19,7 @@ import numpy as np
 from .encoded import IGNORED, Encoded
 from .errors import TemplateMismatch
 from .lookalikes import absent_marks
-from .media_processor import SeenMedia
+from .media.processor import SeenMedia
 from .messages import Message
 from .spans import Turn
 from .tokenizer import Tokenizer

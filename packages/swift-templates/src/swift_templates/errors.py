@@ -74,5 +74,21 @@ class SampleTooLong(SwiftTemplatesError, ValueError):
     """A sample has more tokens than it may, and the truncation strategy is 'raise'."""
 
 
+class InvalidTools(SwiftTemplatesError, ValueError):
+    """Tools, or calls of them, are not what they should be, or a dialect cannot write them."""
+
+
+class MediaRefused(SwiftTemplatesError, ValueError):
+    """The policy does not allow to load a picture, video or sound: where it comes from, or how large it is."""
+
+
+class InvalidMedia(SwiftTemplatesError, ValueError):
+    """A picture, video or sound cannot be found, or read as what it should be."""
+
+
+class InvalidMediaPolicy(SwiftTemplatesError, ValueError):
+    """A rule for media cannot be kept as it stands."""
+
+
 class LawBroken(SwiftTemplatesError, AssertionError):
     """A component breaks a law that its contract check states."""

@@ -89,7 +89,8 @@ def _chat_templates(path: Path, tokenizer: dict[str, JSON]) -> dict[str, str]:
     texts = {name: file.read_text(encoding="utf-8") for name, file in files.items() if file.is_file()}
     if texts:
         return texts
-    written = tokenizer.get("chat_template")
+    # Processors of media wrote their template into a file of its own before they wrote Jinja files.
+    written = _read_object(path / "chat_template.json").get("chat_template", tokenizer.get("chat_template"))
     if written is None:
         return {}
     if isinstance(written, str):

@@ -15,7 +15,7 @@ from pathlib import Path
 from .errors import ChatTemplateError, SystemPromptNotFound, TemplateMismatch
 from .jinja import ChatTemplate, compile_chat_template
 from .lookalikes import Lookalikes, absent_marks
-from .media_processor import Placed
+from .media.processor import Placed
 from .messages import JSON, Conversation, Message, ToolCall
 from .reasoning import join_reasoning
 from .tokenizer import Tokenizer
@@ -88,9 +88,9 @@ class Renderer:
         messages = [_to_variables(message) for message in conversation.messages]
         tools: list[JSON] = list(conversation.tools)
         called = [[call.name for call in message.tool_calls] for message in conversation.messages]
-        plain = Rendering(template, self._variables, messages, tools, called=called, placed=placed)
+        plain = Rendering(template, self._variables, messages, tools, called=called)
         if not any(map(self._has_lookalike, messages)) and not self._lookalikes_of_user.occur_in(tools):
-            return plain
+            return Rendering(template, self._variables, messages, tools, called=called, placed=placed)
         [mark] = absent_marks([*messages, *tools], 1)
         broken = [self._broken(message, mark) for message in messages]
         broken_tools = self._lookalikes_of_user.broken(tools, mark)
@@ -170,17 +170,17 @@ class Rendering:
 
     def prompt(self, count: int) -> str:
         """Return the text that a server sends so that the first `count` messages are answered."""
-        text = self._put_in(self._template.render(self._with(self._messages[:count], generation=True)), count)
+        text = self._template.render(self._with(self._messages[:count], generation=True))
         if self._plain is not None:
             self._check_against(text, self._plain.prompt(count))
-        return text
+        return self._put_in(text, count)
 
     def history(self, count: int) -> str:
         """Return the text of the first `count` messages and nothing more."""
-        text = self._put_in(self._template.render(self._with(self._up_to(count), generation=False)), count)
+        text = self._template.render(self._with(self._up_to(count), generation=False))
         if self._plain is not None:
             self._check_against(text, self._plain.history(count))
-        return text
+        return self._put_in(text, count)
 
     def marked_history(self, count: int) -> tuple[str, list[tuple[int, int]]]:
         """Return `history(count)`, and the character spans in it that the template marks as the model's own."""

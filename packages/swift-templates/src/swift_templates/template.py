@@ -21,8 +21,8 @@ from .errors import ChatTemplateNotFound, SampleTooLong, SwiftTemplatesError, Te
 from .family import families
 from .generation import Prompt
 from .loss_scale import read_loss_scale
-from .media_policy import MediaPolicy
-from .media_processor import MediaProcessor, MediaShow, SeenMedia
+from .media.policy import MediaPolicy
+from .media.processor import MediaProcessor, MediaShow, SeenMedia
 from .messages import Conversation, Message, check_conversation, is_text
 from .model_folder import read_model_folder
 from .rendering import Renderer, Rendering

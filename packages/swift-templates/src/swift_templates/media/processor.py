@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .errors import TemplateMismatch
-from .media import load_media
-from .media_policy import MediaPolicy
-from .messages import Conversation, MediaKind
+from ..errors import TemplateMismatch
+from ..messages import Conversation, MediaKind
+from .loading import load_media
+from .policy import MediaPolicy
 
 
 class DecodedMedia(NamedTuple):
-    """A medium as numbers, by `media.load_media`."""
+    """A medium as numbers, by `loading.load_media`."""
 
     kind: MediaKind
     content: object
@@ -121,7 +121,7 @@ class MediaShow:
 
         Raises:
             TemplateMismatch: the model takes none, or none of such a kind.
-            MediaRefused, InvalidMedia, MissingDependency: see `media.load_media`.
+            MediaRefused, InvalidMedia, MissingDependency: see `loading.load_media`.
         """
         found = [medium for message in conversation.messages for medium in message.media]
         if not found:

@@ -1,0 +1,1 @@
+"""Agent dialects, one a file; found by file name."""

@@ -1,0 +1,1 @@
+"""Pictures, videos and sounds: loaded by a policy, and shown to models."""
