@@ -156,15 +156,15 @@ def test_the_template_for_tools_is_used_with_tools(tmp_path: Path) -> None:
     write(tmp_path, "tokenizer_config.json", {"chat_template": named, "eos_token": "<|im_end|>"})
     template = Template.from_folder(tmp_path)
     assert template.render(HELLO) == "Hello<|im_end|>"
-    assert template.render(Conversation(messages=HELLO.messages, tools=({"type": "function"},))) == (
-        "1 tools: Hello<|im_end|>"
-    )
+    assert template.render(
+        Conversation(messages=HELLO.messages, tools=({"type": "function", "function": {"name": "f"}},))
+    ) == ("1 tools: Hello<|im_end|>")
 
 
 def test_tools_that_the_template_would_not_show_are_refused(tmp_path: Path) -> None:
     template = Template.from_folder(write_tiny_folder(tmp_path, chat_template=LINE))
     with pytest.raises(TemplateMismatch, match="has 1 tools, but the chat template knows nothing of tools"):
-        template.render(Conversation(messages=HELLO.messages, tools=({"type": "function"},)))
+        template.render(Conversation(messages=HELLO.messages, tools=({"type": "function", "function": {"name": "f"}},)))
 
 
 def test_named_templates_without_a_default_are_refused(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .dialect import Dialect, Tool
 from .errors import ChatTemplateError
 from .messages import Conversation, Message
 from .reasoning import CLOSE, OPEN, split_reasoning
@@ -84,9 +85,20 @@ class AnswerReader:
         self._prefix = prefix
         self._pattern = None if pattern is None else re.compile(pattern, re.DOTALL)
 
-    def parse(self, token_ids: Iterable[int]) -> Message:
-        """Return the message."""
+    def parse(self, token_ids: Iterable[int], dialect: Dialect | None = None, tools: Sequence[Tool] = ()) -> Message:
+        """Return the message, with its calls if there is a dialect to read them by."""
         ids = [int(token_id) for token_id in self._until_stop(token_ids)]
+        if dialect is None:
+            return self._parse(ids)
+        # The marks of many dialects are control tokens.
+        parsed = dialect.parse(self._prefix + self._tokenizer.decode_after(ids), tools)
+        if not parsed.calls:
+            return self._parse(ids)
+        rest = self._tokenizer.answer_lookalikes.replaced(parsed.content, lambda _: "")
+        reasoning, content = split_reasoning(rest.removeprefix(self._form.before), opened=self._form.opens_thinking)
+        return Message(role="assistant", content=content.strip(), reasoning_content=reasoning, tool_calls=parsed.calls)
+
+    def _parse(self, ids: list[int]) -> Message:
         if self._pattern is not None:
             found = self._pattern.fullmatch(self._prefix + self._tokenizer.decode_after(ids))
             if found is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 
@@ -14,6 +14,8 @@ class PromptArgs:
     """A template family, such as chatml; by default the model's own chat template."""
     system: str | None = None
     """System prompt for rows that bring none: a text, or the path of a .txt file."""
+    agent_template: str | None = None
+    """Dialect of tools and calls, such as react_en or toolbench, in place of the chat template's own."""
     max_length: int | None = None
     """Most tokens in a sample; by default what the model was built for."""
     enable_thinking: bool | None = None
@@ -32,3 +34,10 @@ class TemplateArgs(PromptArgs):
     """What is trained: default (each answer), last_round (a conversation's last) or all (prompts too, as in
     pre-training); joined by + with scales that weigh parts of answers: react, toolbench, hermes, qwen, agentflan,
     ignore_empty_think, a .json file, or module:Class."""
+
+    @classmethod
+    def complete(cls, args: PromptArgs | None) -> TemplateArgs:
+        """Return options with the defaults of what matters in training only."""
+        if isinstance(args, TemplateArgs):
+            return args
+        return cls(**({} if args is None else {each.name: getattr(args, each.name) for each in fields(args)}))

@@ -34,6 +34,10 @@ class InvalidConversation(SwiftTemplatesError, ValueError):
     """A conversation cannot be asked or trained on as it stands."""
 
 
+class InvalidObjects(SwiftTemplatesError, ValueError):
+    """The boxes, points or polygons of a row cannot be trained on as they stand."""
+
+
 class TokenizerNotFound(SwiftTemplatesError, FileNotFoundError):
     """A model folder holds no tokenizer.json."""
 

@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, TypeAlias, get_args
 
-from .errors import SwiftTemplatesError
+from .errors import InvalidObjects as InvalidObjects
 
 Units = Literal["real", "norm_1000", "norm_1"]
 """Of a row's coordinates: pixels of the original picture, thousandths of its sides, or fractions of its sides."""
 
 _SPELLINGS: dict[str, Units] = {"norm1000": "norm_1000", "norm1": "norm_1"}
-
-
-class InvalidObjects(SwiftTemplatesError, ValueError):
-    """The boxes, points or polygons of a row cannot be trained on as they stand."""
 
 
 @dataclass(frozen=True)

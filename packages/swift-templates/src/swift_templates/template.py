@@ -16,6 +16,7 @@ import numpy as np
 from .answers import AnswerReader, find_form
 from .args import PromptArgs, TemplateArgs
 from .branches import Encoding, encode_text, encode_turns
+from .dialect import Dialect, Tool
 from .encoded import Encoded
 from .errors import ChatTemplateNotFound, SampleTooLong, SwiftTemplatesError, TemplateMismatch
 from .family import families
@@ -28,6 +29,7 @@ from .model_folder import read_model_folder
 from .rendering import Renderer, Rendering
 from .spans import Turn, find_turn
 from .tokenizer import Tokenizer
+from .tool_use import ToolUse
 from .truncation import truncate
 
 
@@ -70,7 +72,7 @@ class Template:
         media: MediaProcessor | None = None,
         media_policy: MediaPolicy | None = None,
     ) -> None:
-        self.args = _complete(args)
+        self.args = TemplateArgs.complete(args)
         self._media = MediaShow(media, media_policy or MediaPolicy())
         if self.args.max_length is not None and self.args.max_length < 1:
             raise ValueError(f"max_length is {self.args.max_length!r}; expected at least 1")
@@ -86,6 +88,7 @@ class Template:
         self.max_length = self.args.max_length or model_length
         eos = tokenizer.named_id("eos_token")
         self.stop_token_ids = frozenset(stop_token_ids) | (frozenset() if eos is None else {eos})
+        self._tool_use = ToolUse(self._renderer, tokenizer, self.args.agent_template)
         form = find_form(self._renderer, tokenizer)
         if form.stop is not None:
             self.stop_token_ids |= {form.stop}
@@ -217,6 +220,7 @@ class Template:
             TemplateMismatch: the template's texts for training and serving do not fit together.
             ResponsePrefixMissing: an answer to train on does not begin with the response prefix.
             ChatTemplateError: the template refuses the conversation.
+            InvalidTools: see `ToolUse.written`.
         """
         [result] = self.encode_many([conversation])
         if isinstance(result, SwiftTemplatesError):
@@ -256,7 +260,7 @@ class Template:
         check_conversation(conversation)
         if is_text(conversation):
             return encode_text(conversation.messages[0], self.tokenizer)
-        conversation = self._renderer.with_system(conversation)
+        conversation = self._tool_use.written(self._renderer.with_system(conversation))
         shown = self._media.show(conversation)
         rendering = self._renderer.open(conversation, shown.placed if shown else None)
         see = shown.see_first if shown else None
@@ -270,7 +274,7 @@ class Template:
             ChatTemplateError: the template refuses the conversation.
         """
         check_conversation(conversation, prompt=True)
-        conversation = self._renderer.with_system(conversation)
+        conversation = self._tool_use.written(self._renderer.with_system(conversation))
         shown = self._media.show(conversation)
         rendering = self._renderer.open(conversation, shown.placed if shown else None)
         text = rendering.prompt(len(conversation.messages)) + self.args.response_prefix
@@ -284,7 +288,7 @@ class Template:
         """Return a conversation's text, with the generation prompt after it or not. Raises as `encode_prompt`."""
         answered = any(message.role == "assistant" for message in conversation.messages[-1:])
         check_conversation(conversation, prompt=not answered)
-        conversation = self._renderer.with_system(conversation)
+        conversation = self._tool_use.written(self._renderer.with_system(conversation))
         rendering = self._renderer.open(conversation)
         render = rendering.prompt if generation_prompt else rendering.history
         text = render(len(conversation.messages))
@@ -316,13 +320,22 @@ class Template:
         )
         return len(self.encode(dataclasses.replace(conversation, messages=messages))) == 1
 
-    def parse(self, token_ids: Iterable[int]) -> Message:
+    @property
+    def dialect(self) -> Dialect | None:
+        """How the model writes calls, if that is a known dialect."""
+        return self._tool_use.dialect
+
+    def parse(self, token_ids: Iterable[int], tools: Sequence[Tool] = ()) -> Message:
         """Turn the tokens of an answer into a message.
 
-        The answer ends at the first stop token, if one is there. A response prefix, which is in the prompt, is put back
-        before the text. What stands in <think>...</think> becomes the reasoning.
+        The answer ends at the first stop token. A response prefix, which is in the prompt, is put back before the text.
+        What stands in <think>...</think> becomes the reasoning. A call that is malformed or cut off stays text.
+
+        Args:
+            token_ids: the answer's.
+            tools: those that the model was told of; without any, calls stay text.
         """
-        return self._reader.parse(token_ids)
+        return self._reader.parse(token_ids, self.dialect if tools else None, tools)
 
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield the text of an answer in pieces while its tokens are made.
@@ -334,7 +347,7 @@ class Template:
         return self._reader.stream_text(tokens)
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
-        """Return the text of token ids, without control tokens unless asked for."""
+        """Return the text of token ids."""
         return self.tokenizer.decode(token_ids, skip_special=skip_special)
 
     def truncate(self, encoded: Encoded) -> Encoded | None:
@@ -371,12 +384,6 @@ class Template:
             everything=self._weighing.rule == "all",
             see=see,
         )
-
-
-def _complete(args: PromptArgs | None) -> TemplateArgs:
-    if args is None or isinstance(args, TemplateArgs):
-        return args or TemplateArgs()
-    return TemplateArgs(**{field.name: getattr(args, field.name) for field in dataclasses.fields(args)})
 
 
 def _answers(conversation: Conversation) -> list[int]:

@@ -136,8 +136,13 @@ def _check_answer(
     answer = sample.input_ids[start:end].tolist()
     _require(answer[-1] in template.stop_token_ids, f"no stop token ends what is trained {where}")
     _require(not template.stop_token_ids & set(answer[:-1]), f"a stop token stands inside what is trained {where}")
-    message, parsed = messages[position], template.parse(answer)
-    if not message.tool_calls:
+    message, parsed = messages[position], template.parse(answer, conversation.tools)
+    if message.tool_calls and template.dialect is not None and conversation.tools:
+        called = [(each.name, each.arguments) for each in message.tool_calls]
+        _require(
+            called == [(each.name, each.arguments) for each in parsed.tool_calls], f"parsing gives {parsed!r} {where}"
+        )
+    elif not message.tool_calls:
         _require(_means_the_same(template, conversation, position, parsed), f"parsing gives {parsed!r} {where}")
 
 
