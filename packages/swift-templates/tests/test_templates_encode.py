@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from swift_templates.encoded import Encoded
 from swift_templates.errors import InvalidConversation, SampleTooLong
-from swift_templates.messages import Conversation, Message
+from swift_templates.messages import Conversation, Message, ToolCall
 from swift_templates.template import Template
 from swift_templates.truncation import truncate
 
@@ -176,29 +176,76 @@ def test_stop_tokens_are_the_models_and_the_templates(template_of: TemplateOf) -
 
 
 @pytest.mark.parametrize(
-    ("side", "expected"),
-    [("left", [12, 13, 14]), ("right", [10, 11, 12]), ("delete", None)],
+    ("strategy", "expected"),
+    [
+        ("left", [[12, 13, 14]]),
+        ("right", [[10, 11, 12]]),
+        ("split", [[10, 11, 12], [13, 14]]),
+        ("delete", []),
+    ],
 )
-def test_a_long_sample_is_cut_on_one_side_or_left_out(side: str, expected: list[int] | None) -> None:
-    rest = truncate(sample_of(0, 0, 1, 1, 1), 3, side)  # type: ignore[arg-type]  # one of the literals
-    assert (None if rest is None else rest.input_ids.tolist()) == expected
-    if rest is not None:
-        assert np.array_equal(rest.labels[rest.labels >= 0], rest.input_ids[rest.loss_scale > 0])
+def test_a_long_sample_is_cut_split_or_left_out(strategy: str, expected: list[list[int]]) -> None:
+    pieces = truncate(sample_of(0, 0, 1, 1, 1), 3, strategy)  # type: ignore[arg-type]  # one of the literals
+    assert [each.input_ids.tolist() for each in pieces] == expected
+    for piece in pieces:
+        assert np.array_equal(piece.labels[piece.labels >= 0], piece.input_ids[piece.loss_scale > 0])
 
 
 def test_a_sample_cut_down_to_its_prompt_is_left_out() -> None:
-    assert truncate(sample_of(0, 0, 0, 1, 1), 3, "right") is None
-    assert truncate(sample_of(1, 1, 0, 0, 0), 3, "left") is None
+    assert truncate(sample_of(0, 0, 0, 1, 1), 3, "right") == []
+    assert truncate(sample_of(1, 1, 0, 0, 0), 3, "left") == []
+    assert len(truncate(sample_of(0, 0, 0, 1, 1), 3, "split")) == 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "length", "expected"),
+    [
+        ("left", 4, [[15, 16]]),
+        ("left", 6, [[11, 12, 13, 14, 15, 16]]),
+        ("right", 3, [[10]]),
+        ("split", 4, [[10], [11, 12, 13, 14], [15, 16]]),
+        ("split", 3, [[10], [15, 16]]),
+    ],
+)
+def test_no_cut_goes_through_what_belongs_together(strategy: str, length: int, expected: list[list[int]]) -> None:
+    sample = sample_of(1, 1, 1, 1, 1, 1, 1)
+    sample.unbroken = ((1, 5),)
+    pieces = truncate(sample, length, strategy)  # type: ignore[arg-type]  # one of the literals
+    assert [each.input_ids.tolist() for each in pieces] == expected
+
+
+def test_a_sample_that_would_lose_a_picture_is_left_out() -> None:
+    sample = sample_of(1, 1, 1, 1, 1, 1, 1)
+    sample.unbroken, sample.media = ((1, 3),), {"pixel_values": np.zeros((1, 3, 2, 2))}
+    assert truncate(sample, 4, "left") == []
+    [kept] = truncate(sample, 4, "right")
+    assert kept.unbroken == ((1, 3),) and kept.media == sample.media
+
+
+def test_a_call_and_its_result_stay_together(template_of: TemplateOf) -> None:
+    conversation = Conversation(
+        messages=(
+            Message(role="user", content="Weather?"),
+            Message(role="assistant", content="", tool_calls=(ToolCall("weather", {"city": "Paris"}),)),
+            Message(role="tool", content="21 degrees"),
+            Message(role="assistant", content="Warm."),
+        )
+    )
+    template = template_of("keeps_calls")
+    [sample] = template.encode(conversation)
+    [(start, end)] = sample.unbroken
+    together = template.decode(sample.input_ids[start:end])
+    assert "Paris" in together and "21 degrees" in together and "Warm" not in together
 
 
 def test_the_template_truncates_by_its_arguments(template_of: TemplateOf, talk: Talk) -> None:
     conversation = talk("Hello", "Hi.")
     [sample] = template_of("chatml").encode(conversation)
     whole = len(sample)
-    assert template_of("chatml", max_length=whole).truncate(sample) is sample
-    assert template_of("chatml", max_length=whole - 1).truncate(sample) is None
-    left = template_of("chatml", max_length=whole - 1, truncation_strategy="left").truncate(sample)
-    assert left is not None and left.input_ids.tolist() == sample.input_ids.tolist()[1:]
+    assert template_of("chatml", max_length=whole).truncate(sample) == [sample]
+    assert template_of("chatml", max_length=whole - 1).truncate(sample) == []
+    [left] = template_of("chatml", max_length=whole - 1, truncation_strategy="left").truncate(sample)
+    assert left.input_ids.tolist() == sample.input_ids.tolist()[1:]
     with pytest.raises(SampleTooLong, match=rf"a sample has {whole} tokens; expected at most max_length={whole - 1}"):
         template_of("chatml", max_length=whole - 1, truncation_strategy="raise").truncate(sample)
 

@@ -28,8 +28,9 @@ class PromptArgs:
 class TemplateArgs(PromptArgs):
     """How conversations become tokens."""
 
-    truncation_strategy: Literal["delete", "left", "right", "raise"] = "delete"
-    """What happens to a longer sample: left out and counted, cut on one side, or an error."""
+    truncation_strategy: Literal["delete", "left", "right", "split", "raise"] = "delete"
+    """What happens to a longer sample: left out and counted, cut on one side, split into several, or an error. No cut
+    goes through a picture, or between a call and its result."""
     loss_scale: str = "default"
     """What is trained: default (each answer), last_round (a conversation's last) or all (prompts too, as in
     pre-training); joined by + with scales that weigh parts of answers: react, toolbench, hermes, qwen, agentflan,

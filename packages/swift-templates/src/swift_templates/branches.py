@@ -10,11 +10,12 @@ reading its beginning again: only the part where prompt and answer meet, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from .encoded import IGNORED, Encoded
 from .errors import TemplateMismatch
@@ -33,16 +34,20 @@ class _Branch:
     ids: list[int] = field(default_factory=list)
     spans: list[tuple[int, int, list[float] | float]] = field(default_factory=list)
     """Where the answers are, and what each weighs, as a whole or token by token."""
+    calls: list[bool] = field(default_factory=list)
+    """Of each answer, whether a result follows."""
     num_media: int = 0
 
     def add(self, prompt_ids: list[int], completion_ids: list[int], turn: Turn, weights: list[float] | float) -> None:
         self.text = turn.prompt + turn.completion
         self.num_media = turn.num_media
+        self.calls.append(turn.has_calls)
         start = len(prompt_ids)
         self.ids = prompt_ids + completion_ids
         self.spans.append((start, len(self.ids), weights))
 
 
+IntArray: TypeAlias = npt.NDArray[np.int64]
 Encoding: TypeAlias = Generator[str, list[int], list[Encoded]]
 """Yields texts to be tokenized, is sent the tokens of each, and returns the samples. Whoever drives many of them asks
 the tokenizer for a text of each at once."""
@@ -85,7 +90,9 @@ def encode_turns(
     samples = [_to_encoded(branch, everything=everything) for branch in branches]
     for branch, sample in zip(branches, samples, strict=True):
         if see is not None and branch.num_media:
-            sample.media = see(branch.num_media).arrays_for(sample.input_ids)
+            seen = see(branch.num_media)
+            sample.media = seen.arrays_for(sample.input_ids)
+            sample.unbroken = tuple(sorted({*sample.unbroken, *_find_media(seen, sample.input_ids, tokenizer)}))
     return samples
 
 
@@ -165,6 +172,18 @@ def _continue(
     return [*branch.ids, *after[1:]] if after[:1] == branch.ids[-1:] else None
 
 
+def _find_media(seen: SeenMedia, input_ids: IntArray, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
+    """Yield where the tokens are that stand for media, in their order."""
+    start = 0
+    for text in seen.texts:
+        control = [each for each in tokenizer.encode(text) if tokenizer.special_text(each) is not None]
+        places = start + np.flatnonzero(np.isin(input_ids[start:], control))
+        if len(control) and len(places) >= len(control):
+            # Ordinary tokens may stand between them.
+            yield int(places[0]), int(places[len(control) - 1]) + 1
+            start = int(places[len(control) - 1]) + 1
+
+
 def _to_encoded(branch: _Branch, *, everything: bool) -> Encoded:
     input_ids = np.array(branch.ids, dtype=np.int64)
     loss_scale = np.full(len(input_ids), 1.0 if everything else 0.0, dtype=np.float32)
@@ -172,4 +191,9 @@ def _to_encoded(branch: _Branch, *, everything: bool) -> Encoded:
         loss_scale[start:end] = weights
     labels = input_ids.copy()
     labels[loss_scale <= 0] = IGNORED
-    return Encoded(input_ids, labels, loss_scale)
+    # From a call to the next answer.
+    starts = [start for start, _, _ in branch.spans]
+    together = tuple(
+        (start, after) for start, after, calls in zip(starts, starts[1:], branch.calls, strict=False) if calls
+    )
+    return Encoded(input_ids, labels, loss_scale, unbroken=together)

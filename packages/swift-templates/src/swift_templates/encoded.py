@@ -29,6 +29,8 @@ class Encoded:
     """(T,)"""
     media: dict[str, np.ndarray] = field(default_factory=dict)
     """Arrays that go with the tokens, such as pixel values."""
+    unbroken: tuple[tuple[int, int], ...] = ()
+    """Stretches of tokens (start, end), ascending, that a cut must not go through: media, calls with their results."""
 
     def __len__(self) -> int:
         """Return the number of tokens."""

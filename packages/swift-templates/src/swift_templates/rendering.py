@@ -202,6 +202,10 @@ class Rendering:
                 length += len(piece)
         return "".join(pieces), spans
 
+    def has_calls(self, position: int) -> bool:
+        """Whether the next message is the result of a call, or of what a dialect wrote for one."""
+        return bool(self._called[position])
+
     def num_media(self, count: int) -> int:
         """Return how many media stand in the first `count` messages."""
         parts = [part for message in self._messages[:count] for part in _parts(message)]

@@ -30,6 +30,8 @@ class Turn:
     """What each character of the completion weighs, times `weight`; None is 1 for all."""
     num_media: int = 0
     """Pictures, videos and sounds in prompt and completion."""
+    has_calls: bool = False
+    """The results of its calls come next."""
 
 
 def find_turn(
@@ -89,6 +91,7 @@ def find_turn(
         weight,
         weights and weights[cut:],
         rendering.num_media(position + 1),
+        rendering.has_calls(position),
     )
 
 

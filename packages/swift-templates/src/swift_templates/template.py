@@ -350,21 +350,18 @@ class Template:
         """Return the text of token ids."""
         return self.tokenizer.decode(token_ids, skip_special=skip_special)
 
-    def truncate(self, encoded: Encoded) -> Encoded | None:
-        """Fit a sample into `max_length` by `args.truncation_strategy`.
-
-        Returns:
-            The sample; None if it is to be left out, because it is too long or because no trained token is left of it.
+    def truncate(self, encoded: Encoded) -> list[Encoded]:
+        """Fit a sample into `max_length` by `args.truncation_strategy`; see `truncation.truncate`.
 
         Raises:
             SampleTooLong: it is too long and the strategy is 'raise'.
         """
         if self.max_length is None or len(encoded) <= self.max_length:
-            return encoded
+            return [encoded]
         if self.args.truncation_strategy == "raise":
             raise SampleTooLong(
                 f"a sample has {len(encoded)} tokens; expected at most max_length={self.max_length} (raise it, or "
-                "choose truncation_strategy delete, left or right)"
+                "choose truncation_strategy delete, left, right or split)"
             )
         return truncate(encoded, self.max_length, self.args.truncation_strategy)
 

@@ -10,8 +10,11 @@ N tokens that carry a weight.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from swift_templates.errors import SwiftTemplatesError
 
 if TYPE_CHECKING:
     from swift_data.packing import Batch
@@ -43,6 +46,19 @@ class Algorithm(ABC, Generic[Row]):
     @abstractmethod
     def encode(self, row: Row, template: Template) -> list[Encoded]:
         """Turn one row into sequences of tokens with weights."""
+
+    def encode_many(self, rows: Sequence[Row], template: Template) -> list[list[Encoded] | SwiftTemplatesError]:
+        """Turn several rows into sequences; errors stand in the places of results.
+
+        By default row by row. Where rows are conversations, `template.encode_many` is quicker.
+        """
+        results: list[list[Encoded] | SwiftTemplatesError] = []
+        for row in rows:
+            try:
+                results.append(self.encode(row, template))
+            except SwiftTemplatesError as error:
+                results.append(error)
+        return results
 
     @abstractmethod
     def loss(self, tokens: WeightedTokens) -> Tensor:
