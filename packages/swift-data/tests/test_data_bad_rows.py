@@ -41,7 +41,9 @@ BAD_LINES = [
     ),
     pytest.param(line(query="x"), "missing field", ["'query'", "lacks 'response'"], id="no response"),
     pytest.param(line(query="x", response=None), "missing field", ["lacks 'response'"], id="null response"),
-    pytest.param(line(response="x"), "missing field", ["lacks 'prompt' or 'query'"], id="no query"),
+    pytest.param(
+        line(response="x", source="y"), "missing field", ["lacks 'instruction' or 'prompt' or 'query'"], id="no query"
+    ),
     pytest.param(line(prompt="x"), "missing field", ["lacks 'completion' or 'response'"], id="no completion"),
     pytest.param(
         line(query="x", response="y", prompt="x", completion="y"),
@@ -121,10 +123,10 @@ BAD_LINES = [
         id="sharegpt, answer first",
     ),
     pytest.param(
-        chat(("user", [{"type": "text", "text": "x"}]), ("assistant", "y")),
-        "not text",
-        ["'messages[0].content' is a list", "not supported yet"],
-        id="a list of parts",
+        chat(("user", [{"type": "hologram"}]), ("assistant", "y")),
+        "invalid value",
+        ["'messages[0].content[0].type' is 'hologram'", "'image_url'"],
+        id="an unknown part",
     ),
     pytest.param(line(query=["x"], response="y"), "not text", ["'query' is a list"], id="a list as query"),
     pytest.param(line(query="x", response=["y"]), "not text", ["'response' is a list"], id="a list as response"),
@@ -158,9 +160,9 @@ BAD_LINES = [
         chat(("user", "x"), ("bot", "y")), "unknown role", ["'messages[1].role' is 'bot'", "'assistant'"], id="role"
     ),
     pytest.param(
-        line(conversations=[{"from": "human", "value": "x"}, {"from": "observation", "value": "y"}]),
+        line(conversations=[{"from": "human", "value": "x"}, {"from": "narrator", "value": "y"}]),
         "unknown role",
-        ["'conversations[1].from' is 'observation'", "'gpt'"],
+        ["'conversations[1].from' is 'narrator'", "'gpt'"],
         id="sharegpt role",
     ),
     pytest.param(
@@ -177,9 +179,9 @@ BAD_LINES = [
     ),
     pytest.param(
         line(conversations=[{"role": "user", "content": "x"}]),
-        "missing field",
-        ["'conversations[0]' has 'role'", "'messages'"],
-        id="messages under sharegpt's name",
+        "no answer",
+        ["'user'"],
+        id="messages under sharegpt's name, without an answer",
     ),
     pytest.param(line(messages=[]), "missing field", ["'messages' is an empty list"], id="no messages"),
     pytest.param(line(messages="x"), "invalid value", ["'messages' is 'x'; expected a list"], id="text as messages"),
@@ -220,7 +222,12 @@ BAD_LINES = [
     ),
     pytest.param(line(query="x", response="y", tools="add"), "invalid value", ["'tools'", "not JSON"], id="tools"),
     pytest.param(line(query="x", response="y", solution=4), "not text", ["'solution' is 4"], id="a number as solution"),
-    pytest.param(line(query="x", response="y", images=["a.png"]), "not supported yet", ["'images'"], id="pictures"),
+    pytest.param(
+        line(query="<image>x", response="y", images=["a.png", "b.png"]),
+        "invalid value",
+        ["'images' has 2"],
+        id="pictures",
+    ),
 ]
 
 
@@ -328,7 +335,7 @@ def test_a_json_array_names_the_line_of_a_bad_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (GOOD, "name the file .jsonl"),
+        ('"' + GOOD, "or a JSON object a line"),
         (f"[{GOOD}\n{GOOD}]", "2: not JSON: expected ',' or ']'"),
         (f"[{GOOD},\n", "2: the row that begins here is not JSON"),
         (f"[{GOOD}", "expected ',' or ']'"),

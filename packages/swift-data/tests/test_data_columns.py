@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from swift_data.chat_row import to_row
 from swift_data.errors import BadRow
@@ -177,3 +179,105 @@ def test_an_empty_answer_is_refused_where_answers_are_optional_too() -> None:
     with pytest.raises(BadRow) as caught:
         to_row({"query": "2 + 2?", "response": ""}, origin=ORIGIN, answers="optional")
     assert caught.value.reason == "empty answer"
+
+
+CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+# From ms-swift's documentation, "Agent format".
+TOOLS = '[{"type": "function", "function": {"name": "realtime_aqi", "parameters": {"type": "object"}}}]'
+AGENT = {
+    "tools": TOOLS,
+    "messages": [
+        {"role": "user", "content": "What is the weather like in Beijing and Shanghai today?"},
+        {"role": "tool_call", "content": '{"name": "realtime_aqi", "arguments": {"city": "Beijing"}}'},
+        {"role": "tool_call", "content": '{"name": "realtime_aqi", "arguments": {"city": "Shanghai"}}'},
+        {"role": "tool_response", "content": '{"city": "Beijing", "aqi": "10"}'},
+        {"role": "tool_response", "content": '{"city": "Shanghai", "aqi": "72"}'},
+        {"role": "assistant", "content": "10 in Beijing, 72 in Shanghai."},
+    ],
+}
+
+
+def test_calls_in_a_row_become_one_message() -> None:
+    row = to_row(AGENT, origin=ORIGIN)
+    assert row.conversation.tools == tuple(json.loads(TOOLS))
+    assert row.conversation.messages[1:4] == (
+        Message(
+            role="assistant",
+            content="",
+            tool_calls=(
+                ToolCall("realtime_aqi", {"city": "Beijing"}),
+                ToolCall("realtime_aqi", {"city": "Shanghai"}),
+            ),
+        ),
+        Message(role="tool", content='{"city": "Beijing", "aqi": "10"}'),
+        Message(role="tool", content='{"city": "Shanghai", "aqi": "72"}'),
+    )
+
+
+def test_a_call_joins_the_text_before_it() -> None:
+    messages = [
+        {"role": "user", "content": "Time?"},
+        {"role": "assistant", "content": "<think>\nLook.\n</think>\n", "loss": False},
+        {"role": "tool_call", "content": '[{"name": "clock", "arguments": "{\\"zone\\": \\"CET\\"}"}]'},
+        {"role": "tool", "content": "11:00"},
+        {"role": "assistant", "content": "Eleven."},
+    ]
+    row = to_row({"messages": messages}, origin=ORIGIN)
+    assert row.conversation.messages[1] == Message(
+        role="assistant",
+        content="<think>\nLook.\n</think>\n",
+        tool_calls=(ToolCall("clock", {"zone": "CET"}),),
+        loss=False,
+    )
+
+
+def test_sharegpts_calls_are_calls_too() -> None:
+    turns = [
+        {"from": "human", "value": "Time?"},
+        {"from": "function_call", "value": '{"name": "clock", "arguments": {}}'},
+        {"from": "observation", "value": "11:00"},
+        {"from": "gpt", "value": "Eleven."},
+    ]
+    row = to_row({"conversations": turns, "tools": [{"name": "clock"}]}, origin=ORIGIN)
+    assert row.conversation.messages[1:3] == (
+        Message(role="assistant", content="", tool_calls=(ToolCall("clock", {}),)),
+        Message(role="tool", content="11:00"),
+    )
+
+
+def test_openais_older_call_is_a_call_too() -> None:
+    messages = [
+        {"role": "user", "content": "Time?"},
+        {"role": "assistant", "content": None, "function_call": {"name": "clock", "arguments": "{}"}},
+        {"role": "function", "name": "clock", "content": "11:00"},
+        {"role": "assistant", "content": "Eleven.", "weight": 0},
+    ]
+    row = to_row({"messages": messages}, origin=ORIGIN)
+    assert row.conversation.messages[1].tool_calls == (ToolCall("clock", {}),)
+    assert [message.loss for message in row.conversation.messages] == [None, None, None, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("look", "'messages[1].content' is 'look'; expected JSON of a call"),
+        ('{"name": "look"}', "'messages[1].content' lacks 'arguments'"),
+        ('{"arguments": {}}', "lacks 'name'"),
+        ('{"name": "look", "arguments": "x"}', "'messages[1].content.arguments' is not JSON"),
+        ('{"name": "look", "arguments": [1]}', "'messages[1].content.arguments' is [1]; expected an object"),
+        ("[1]", "'messages[1].content[0]' is 1; expected an object"),
+        (None, "'messages[1].content' is None"),
+    ],
+)
+def test_a_faulty_call_is_a_bad_row(content: str | None, words: str) -> None:
+    with pytest.raises(BadRow) as caught:
+        to_row({"messages": [CHAT[0], {"role": "tool_call", "content": content}, CHAT[1]]}, origin=ORIGIN)
+    assert caught.value.reason in ("invalid value", "missing field")
+    assert words in caught.value.problem
+
+
+def test_a_call_with_another_weight_than_its_text_is_a_bad_row() -> None:
+    call = {"role": "tool_call", "content": '{"name": "look", "arguments": {}}', "loss": False}
+    with pytest.raises(BadRow, match="give both the same"):
+        to_row({"messages": [*CHAT, call]}, origin=ORIGIN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def write_rows(path: Path, num_rows: int) -> str:
     return str(path)
 
 
-def lines(rows: list[ChatRow]) -> list[int]:
+def lines(rows: Sequence[ChatRow]) -> list[int]:
     """Return where the rows come from."""
     return [row.origin.line for row in rows]
 
@@ -70,7 +71,7 @@ def test_known_datasets_are_found_by_name_and_subset() -> None:
     train = load_rows(["harrowgate"], DataArgs()).rows
     heldout = load_rows(["Harrowgate:heldout"], DataArgs()).rows
     both = load_rows(["harrowgate:all"], DataArgs()).rows
-    assert both == train + heldout == load_rows(["harrowgate:train/heldout"], DataArgs()).rows
+    assert both == [*train, *heldout] == load_rows(["harrowgate:train/heldout"], DataArgs()).rows
     assert all(row.solution for row in heldout)
     questions = [{row.conversation.messages[-2].content for row in rows} for rows in (train, heldout)]
     assert not questions[0] & questions[1], "a held-out question is trained on"
@@ -84,23 +85,21 @@ def test_a_local_file_comes_before_a_known_name(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "harrowgate").touch()
     with pytest.raises(UnsupportedDataset) as caught:
         load_rows(["harrowgate"], DataArgs())
-    assert "readable are .json, .jsonl" in str(caught.value)
+    assert "readable are .arrow, .csv, " in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("spec", "error", "words"),
     [
-        ("{folder}/tran.jsonl", DatasetNotFound, ["neither a file nor a known dataset", "'train.jsonl'", "harrowgate"]),
+        ("{folder}/tran.jsonl", DatasetNotFound, ["neither a file nor a known dataset", "'train.jsonl'", "is near"]),
         ("{folder}/zzz", DatasetNotFound, ["nearest in", "'train.jsonl'"]),
-        ("{folder}/empty/a.jsonl", DatasetNotFound, ["holds no .json or .jsonl file"]),
-        ("{folder}/none/a.jsonl", DatasetNotFound, ["there is no folder", "none"]),
+        ("{folder}/empty/a.jsonl", DatasetNotFound, ["holds no .arrow or .csv or"]),
+        ("{folder}/none/a.jsonl", DatasetNotFound, ["there is no folder"]),
         ("harowgate", DatasetNotFound, ["did you mean 'harrowgate'?"]),
         ("x" * 10_000, DatasetNotFound, ["neither a file nor a known dataset"]),
-        ("{folder}", UnsupportedDataset, ["is a folder", "'train.jsonl'"]),
-        ("{folder}/empty", UnsupportedDataset, ["is a folder", "holds no .json or .jsonl file"]),
-        ("{folder}/notes.txt", UnsupportedDataset, ["'.txt'", ".json, .jsonl"]),
+        ("{folder}/empty", UnsupportedDataset, ["is a folder that holds no .arrow or"]),
+        ("{folder}/notes.docx", UnsupportedDataset, ["'.docx'", ".json, .jsonl"]),
         ("{folder}/train.jsonl:main", UnsupportedDataset, ["subsets of a file"]),
-        ("hf::org/name", UnsupportedDataset, ["'hf::org/name' is on a hub", "not supported yet"]),
         ("harrowgate:held", InvalidSpec, ["no subset 'held'", "'heldout'"]),
     ],
 )
@@ -108,7 +107,7 @@ def test_a_dataset_that_cannot_be_had_is_named(
     spec: str, error: type[Exception], words: list[str], tmp_path: Path
 ) -> None:
     write_rows(tmp_path / "train.jsonl", 2)
-    (tmp_path / "notes.txt").touch()
+    (tmp_path / "notes.docx").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(error) as caught:
         load_rows([spec.replace("{folder}", str(tmp_path))], DataArgs())

@@ -22,6 +22,14 @@ from swift_data.spec import DatasetSpec, Hub, parse_spec
         ("harrowgate:all", DatasetSpec("harrowgate", subsets=("all",))),
         ("hf::org/name", DatasetSpec("org/name", hub="hf")),
         ("MS::org/name:main/extra#100", DatasetSpec("org/name", hub="ms", subsets=("main", "extra"), count=100)),
+        ("hf::squad@v1.0:plain", DatasetSpec("squad", hub="hf", subsets=("plain",), revision="v1.0")),
+        ("hf::org/name@v1.0", DatasetSpec("org/name", hub="hf", revision="v1.0")),
+        (
+            "org/name@refs/convert/parquet:a@test#3",
+            DatasetSpec("org/name", None, ("a@test",), 3, "refs/convert/parquet"),
+        ),
+        ("ms::org/name:main@test", DatasetSpec("org/name", hub="ms", subsets=("main@test",))),
+        ("me@home.jsonl", DatasetSpec("me@home.jsonl")),
         (r"C:\data\a.jsonl#5", DatasetSpec(r"C:\data\a.jsonl", count=5)),
         ("D:/data/a.jsonl", DatasetSpec("D:/data/a.jsonl")),
         (r"C:\data\set:main", DatasetSpec(r"C:\data\set", subsets=("main",))),
@@ -69,6 +77,7 @@ def test_a_relative_name_with_a_hub_in_it_is_a_file_where_there_is_one(
         ("github::a", "names the hub 'github'; expected 'hf' or 'ms'"),
         ("a:", "empty subset"),
         ("a:x//y", "empty subset"),
+        ("hf::org/name@", "empty revision"),
         ("a:all/x", "say ':all' alone"),
     ],
 )

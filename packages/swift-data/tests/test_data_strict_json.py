@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from swift_data.sources import json as array
-from swift_data.sources import jsonl
+from swift_data.errors import BadRow, UnreadableDataset
+from swift_data.source import RawRow, find_source
 from swift_data.strict_json import DECODER
 
+NO_JSON = ["NaN", "[Infinity]", '{"a": -Infinity}']
 
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}'])
+
+@pytest.mark.parametrize("text", NO_JSON)
 def test_numbers_that_json_does_not_have_are_refused(text: str) -> None:
     json.loads(text)  # Python's own decoder takes them.
     with pytest.raises(ValueError, match="is no JSON value"):
         DECODER.decode(text)
 
 
-def test_all_sources_read_with_one_decoder() -> None:
-    assert vars(array)["DECODER"] is vars(jsonl)["DECODER"] is DECODER
+@pytest.mark.parametrize("text", NO_JSON)
+def test_all_sources_read_with_one_decoder(text: str, tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.json"):
+        # Twice, so that the second is a line of a file of lines.
+        (tmp_path / name).write_text(f'{{"a": 1}}\n{{"a": {text}}}\n')
+        good, bad = find_source(tmp_path / name).read(tmp_path / name)
+        assert isinstance(good, RawRow)
+        assert isinstance(bad, BadRow) and "is no JSON value" in str(bad)
+    path = tmp_path / "c.json"
+    path.write_text(f'[{{"a": {text}}}]')
+    with pytest.raises(UnreadableDataset, match="is no JSON value"):
+        list(find_source(path).read(path))

@@ -18,6 +18,8 @@ from .reward import REWARDS as REWARDS
 from .reward import Reward as Reward
 from .reward import RewardExample as RewardExample
 from .reward import load_reward as load_reward
+from .reward_plugin import FunctionReward as FunctionReward
+from .row_sequence import Rows as Rows
 from .rows import LoadedRows as LoadedRows
 from .rows import load_rows as load_rows
 from .rows import order as order
@@ -28,6 +30,9 @@ from .source import RawRow as RawRow
 from .source import Source as Source
 from .spec import DatasetSpec as DatasetSpec
 from .spec import parse_spec as parse_spec
+from .streaming import RowStream as RowStream
+from .streaming import Share as Share
+from .streaming import open_stream as open_stream
 
 __all__ = [
     "COLUMN_FORMATS",
@@ -41,12 +46,16 @@ __all__ = [
     "DataArgs",
     "DatasetCard",
     "DatasetSpec",
+    "FunctionReward",
     "Layout",
     "LoadedRows",
     "Origin",
     "RawRow",
     "Reward",
     "RewardExample",
+    "RowStream",
+    "Rows",
+    "Share",
     "Source",
     "SwiftDataError",
     "__version__",
@@ -55,6 +64,7 @@ __all__ = [
     "load_card",
     "load_reward",
     "load_rows",
+    "open_stream",
     "order",
     "pack",
     "parse_spec",

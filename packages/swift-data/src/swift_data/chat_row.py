@@ -1,37 +1,68 @@
-"""A chat row, and how a raw row becomes one: columns renamed, format found, conversation checked."""
+"""A row, and how a raw row becomes one: columns renamed, format found, media placed, conversation checked."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast
 
 from swift_templates.errors import InvalidConversation
 from swift_templates.messages import JSON, Conversation, Message, check_conversation
 
-from .column_format import Answers, find_format
+from .column_format import COMPANIONS, Answers, ColumnFormat, Layout, find_format
 from .errors import BadRow
-from .fields import shorten, to_list, to_object, to_text
+from .fields import from_json, rename, shorten, to_list, to_object, to_text
+from .media_columns import MEDIA_COLUMNS, place_media, read_media
+from .object_columns import read_objects
+from .rejected_columns import count_shared, read_rejected
 from .source import Origin
 
-# Training on the words alone would teach a model to guess at pictures.
-_MEDIA_COLUMNS = ("image", "images", "video", "videos", "audio", "audios", "objects")
+_TRUE: Final = ("true", "1")
+_FALSE: Final = ("false", "0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRow:
-    """A conversation to train on or to ask.
+    """A conversation to train on or to ask, with what the row says about it.
+
+    One class serves every kind of row, so that a set for one purpose can be used for another:
+
+    - chat: a conversation that ends with an answer;
+    - prompt: one that ends with a question; `solution` and `extras` are what rewards look at;
+    - preference: `rejected` is the worse answer;
+    - kto: `label` says whether the answer is a good one;
+    - text: a single message from the assistant, all of which is trained on.
 
     Attributes:
-        conversation: its messages and tools.
+        conversation: its messages and tools; of a pair, the one with the better answer.
         origin: where it came from.
         solution: what a right answer contains, for rewards and metrics; None where the row has no such column.
+        rejected: the messages with the worse answer, after the prompt that both share; () where there is none.
+        num_shared: how many messages the shared prompt has; 0 where nothing is rejected.
+        label: whether the answer is a good one; None where the row does not say, or says something else than yes or no
+            (a class, a number: that is in `extras`).
+        channel: the part of a mixture that the row belongs to, whose loss is told apart.
+        objects: things and boxes in the pictures for the texts' `<ref-object>` and `<bbox>`, as the row has them.
+        extras: all other columns, as the source has them.
     """
 
     conversation: Conversation
     origin: Origin
     solution: str | None = None
+    rejected: tuple[Message, ...] = ()
+    num_shared: int = 0
+    label: bool | None = None
+    channel: str | None = None
+    objects: Mapping[str, JSON] | None = field(default=None, hash=False)
+    extras: Mapping[str, JSON] = field(default_factory=dict, hash=False)
+
+    @property
+    def rejected_conversation(self) -> Conversation | None:
+        """The conversation that ends with the worse answer; None where there is none."""
+        if not self.rejected:
+            return None
+        shared = self.conversation.messages[: self.num_shared]
+        return Conversation(messages=shared + self.rejected, tools=self.conversation.tools)
 
 
 def to_row(
@@ -41,56 +72,97 @@ def to_row(
     columns: Mapping[str, str] | None = None,
     answers: Answers = "required",
 ) -> ChatRow:
-    """Convert a raw row by the names of its columns; null columns count as missing, unknown ones are ignored.
+    """Convert a raw row by the names of its columns; null columns count as missing, unknown ones become `extras`.
 
     Args:
         raw: the row as its file has it.
         origin: where it came from.
-        columns: its names to ours.
+        columns: its names to ours; '_' leaves a column out.
         answers: 'required' takes a row that ends with an answer; 'optional' also one that ends with a question.
 
     Raises:
         BadRow: it cannot be used.
     """
     try:
-        return _convert(_rename(raw, columns or {}), origin, answers)
+        # A column of media counts though it is null: a placeholder without its picture is a fault.
+        return _convert(rename(raw, columns or {}, keep_null=MEDIA_COLUMNS), origin, answers)
     except BadRow as error:
         raise BadRow(error.reason, error.problem, origin) from error.__cause__
 
 
-def _rename(raw: Mapping[str, object], columns: Mapping[str, str]) -> dict[str, object]:
-    renamed: dict[str, object] = {}
-    for name, value in raw.items():
-        if value is None:
-            continue
-        target = columns.get(name, name)
-        if target in renamed:
-            raise BadRow("ambiguous columns", f"two columns are called {target!r} after renaming; rename one only")
-        renamed[target] = value
-    return renamed
-
-
 def _convert(columns: Mapping[str, object], origin: Origin, answers: Answers) -> ChatRow:
-    for name in _MEDIA_COLUMNS:
-        if columns.get(name):
-            raise BadRow("not supported yet", f"the row has {name!r}; only text is supported yet")
     column_format, layout = find_format(columns, answers=answers)
-    messages = (*_to_system(columns.get("system")), *column_format.to_messages(columns, layout))
-    conversation = Conversation(messages=messages, tools=_to_tools(columns.get("tools")))
+    found = column_format.to_messages(columns, layout)
+    if columns.keys() <= layout.columns and layout.place != "first":
+        # Most rows have nothing beside their conversation.
+        messages = tuple(place_media(found, {}))
+        _check(messages, (), answers)
+        return ChatRow(conversation=Conversation(messages=messages), origin=origin)
+    system = _to_system(columns.get("system"))
+    tools = _to_tools(columns.get("tools"))
+    found = [*system, *found]
+    sources = read_media(columns)
+    messages = tuple(place_media(found, sources))
+    _check(messages, tools, answers)
+    rejected: tuple[Message, ...] = ()
+    num_shared = 0
+    if worse := _read_worse(columns, column_format, layout, system, found):
+        num_shared = count_shared(found, worse)
+        worse = place_media(worse, sources)
+        _check(worse, tools, "required")
+        rejected = tuple(worse[num_shared:])
+    solution, channel = columns.get("solution"), columns.get("channel")
+    label = _to_label(columns.get("label"))
+    used = layout.columns | column_format.optional | COMPANIONS
+    return ChatRow(
+        conversation=Conversation(messages=messages, tools=tools),
+        origin=origin,
+        solution=None if solution is None else to_text(solution, field="solution"),
+        rejected=rejected,
+        num_shared=num_shared,
+        label=label,
+        channel=None if channel is None else to_text(channel, field="channel"),
+        objects=read_objects(columns.get("objects"), messages),
+        # A source's values are JSON.
+        extras={
+            name: cast("JSON", value)
+            for name, value in columns.items()
+            if name not in used or (name == "label" and label is None)
+        },
+    )
+
+
+def _read_worse(
+    columns: Mapping[str, object],
+    column_format: ColumnFormat,
+    layout: Layout,
+    system: Sequence[Message],
+    better: Sequence[Message],
+) -> list[Message]:
+    own = column_format.to_rejected(columns, layout)
+    beside = read_rejected(columns, better)
+    if own and beside:
+        raise BadRow("ambiguous columns", f"the row has '{layout}' and a rejected answer beside it; keep one of them")
+    if beside and beside[0].role == "system":
+        return beside
+    return [*system, *own] if own else beside
+
+
+def _check(messages: Sequence[Message], tools: tuple[dict[str, JSON], ...], answers: Answers) -> None:
     ends_with_answer = bool(messages) and messages[-1].role == "assistant"
     if messages and not ends_with_answer and answers == "required":
         raise BadRow("no answer", f"the last message is from {messages[-1].role!r}; expected an answer to train on")
+    if len(messages) == 1 and ends_with_answer:
+        # A text to train on has no question; with one before it, the same laws hold.
+        messages = (Message(role="user", content=""), *messages)
     try:
-        check_conversation(conversation, prompt=not ends_with_answer and answers == "optional")
+        check_conversation(
+            Conversation(messages=tuple(messages), tools=tools),
+            prompt=not ends_with_answer and answers == "optional",
+        )
     except InvalidConversation as error:
         # Formats check their fields, so what is left is the order.
         raise BadRow("wrong role order", str(error)) from error
-    solution = columns.get("solution")
-    return ChatRow(
-        conversation=conversation,
-        origin=origin,
-        solution=None if solution is None else to_text(solution, field="solution"),
-    )
 
 
 def _to_system(value: object) -> tuple[Message, ...]:
@@ -99,15 +171,27 @@ def _to_system(value: object) -> tuple[Message, ...]:
     return (Message(role="system", content=text),) if text else ()
 
 
+def _to_label(value: object) -> bool | None:
+    # CSV has flags as texts.
+    if isinstance(value, str):
+        lowered = value.strip().lower()
+        return True if lowered in _TRUE else False if lowered in _FALSE else None
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
+
+
 def _to_tools(value: object) -> tuple[dict[str, JSON], ...]:
     if not value:
         return ()
     if isinstance(value, str):
         # Many data sets have the tools as JSON inside of a text.
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise BadRow("invalid value", f"'tools' is {shorten(value)}, which is not JSON: {error}") from error
+        decoded = from_json(value, opening="[")
+        if isinstance(decoded, str):
+            if not value.strip():
+                return ()
+            raise BadRow("invalid value", f"'tools' is {shorten(value)}, which is not JSON of a list of tools")
+        value = decoded or ()
+        if not value:
+            return ()
     tools = to_list(value, field="tools", of="tools")
     # A source's values are JSON; what a tool must have is the template's business.
     return tuple(

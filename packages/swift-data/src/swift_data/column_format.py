@@ -1,7 +1,8 @@
 """Column formats: a raw row to a conversation, by the names of its columns.
 
 A format declares the sets of columns it stands for. A row belongs to the format whose set it has; where one set holds
-another, the larger wins (instruction, input, output is more than instruction, output). A row with two sets is refused.
+another, the larger wins (instruction, input, output is more than instruction, output). A row with two sets is refused,
+but that `chosen` and `rejected` win over all else, and that plain text is what is left where there is nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from swift_templates.messages import Message
 from swift_templates.registry import Registry
@@ -21,6 +22,30 @@ from .fields import quote
 Answers = Literal["required", "optional"]
 """Whether a row must end with an answer (to train on), or may end with a question (to be asked)."""
 
+Place = Literal["first", "beside others", "without others", "alone"]
+"""Which rows a layout stands for: those that have it whatever else they have; those that have no second layout; those
+with no other column that a format knows; those with no other column at all."""
+
+COMPANIONS: Final = frozenset(
+    {
+        "system",
+        "tools",
+        "solution",
+        "channel",
+        "label",
+        "rejected_response",
+        "rejected_messages",
+        "image",
+        "images",
+        "video",
+        "videos",
+        "audio",
+        "audios",
+        "objects",
+    }
+)
+"""Columns that mean the same beside every layout."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -29,12 +54,14 @@ class Layout:
     Attributes:
         prompt: columns that a row needs.
         answer: the column of the answer, needed too; None where the answer stands inside of a prompt column.
+        place: which rows it stands for.
     """
 
     prompt: tuple[str, ...]
     answer: str | None = None
+    place: Place = "beside others"
 
-    @property
+    @functools.cached_property
     def columns(self) -> frozenset[str]:
         """All of them."""
         return frozenset(self.prompt if self.answer is None else (*self.prompt, self.answer))
@@ -44,14 +71,16 @@ class Layout:
 
 
 class ColumnFormat(ABC):
-    """One way to spread a conversation over columns; `system`, `tools` and `solution` are the same beside all of them.
+    """One way to spread a conversation over columns; the `COMPANIONS` are the same beside all of them.
 
     Attributes:
         layouts: the sets of columns that this format stands for.
+        optional: further columns that it reads where a row has them.
         examples: rows in this format; they document it, and tests run on them.
     """
 
     layouts: ClassVar[tuple[Layout, ...]]
+    optional: ClassVar[frozenset[str]] = frozenset()
     examples: ClassVar[tuple[Mapping[str, object], ...]]
 
     @abstractmethod
@@ -65,6 +94,14 @@ class ColumnFormat(ABC):
         Raises:
             BadRow: a column does not hold what it should; without an origin, which the caller adds.
         """
+
+    def to_rejected(self, columns: Mapping[str, object], layout: Layout) -> list[Message]:
+        """Convert the conversation that ends with the worse answer, from its first message on; most formats have none.
+
+        Raises:
+            BadRow: as `to_messages` does.
+        """
+        return []
 
 
 # The registry checks against its base and never makes one, so the base may be abstract.
@@ -102,19 +139,22 @@ def find_format(columns: Mapping[str, object], *, answers: Answers = "required")
             "unknown columns",
             f"no format knows the columns {quote(columns)}; known are: {known}. Rename yours with the option columns",
         )
-    return _find_format(present, answers)
+    alone = len(present) == len(columns) or columns.keys() <= present | COMPANIONS
+    return _find_format(present, answers, alone)
 
 
 @functools.lru_cache(maxsize=1024)
-def _find_format(present: frozenset[str], answers: Answers) -> tuple[ColumnFormat, Layout]:
-    found = [(each, layout) for each, layout in layouts_by_format() if layout.columns <= present]
+def _find_format(present: frozenset[str], answers: Answers, alone: bool) -> tuple[ColumnFormat, Layout]:
+    open_to = [(each, layout) for each, layout in layouts_by_format() if _is_open(layout, present, alone)]
+    found = [(each, layout) for each, layout in open_to if layout.columns <= present]
+    sizes = {layout: layout.columns for _, layout in found}
     if not found and answers == "optional":
-        found = [(each, layout) for each, layout in layouts_by_format() if present.issuperset(layout.prompt)]
+        found = [(each, layout) for each, layout in open_to if present.issuperset(layout.prompt)]
         # Layouts with one prompt and different answers are the same as long as there is no answer.
         found = list({layout.prompt: (each, layout) for each, layout in found}.values())
-    largest = [
-        (each, layout) for each, layout in found if not any(layout.columns < other.columns for _, other in found)
-    ]
+        sizes = {layout: frozenset(layout.prompt) for _, layout in found}
+    found = [(each, layout) for each, layout in found if layout.place == "first"] or found
+    largest = [(each, layout) for each, layout in found if not any(sizes[layout] < sizes[other] for _, other in found)]
     if not largest:
         raise BadRow("missing field", _describe_missing(present))
     if len(largest) > 1:
@@ -123,13 +163,23 @@ def _find_format(present: frozenset[str], answers: Answers) -> tuple[ColumnForma
     return largest[0]
 
 
+def _is_open(layout: Layout, present: frozenset[str], alone: bool) -> bool:
+    if layout.place in ("without others", "alone"):
+        return present == layout.columns and (alone or layout.place != "alone")
+    return True
+
+
 @functools.cache
 def _known_columns() -> frozenset[str]:
     return frozenset().union(*(layout.columns for _, layout in layouts_by_format()))
 
 
 def _describe_missing(present: frozenset[str]) -> str:
-    touched = [layout for _, layout in layouts_by_format() if layout.columns & present]
+    # What stands alone is not near to a row that has more.
+    whole = [layout for _, layout in layouts_by_format() if layout.place in ("first", "beside others")]
+    touched = [layout for layout in whole if layout.columns & present]
+    if not touched:
+        return f"the row has {quote(sorted(present))}, which makes no row beside its other columns"
     fewest = min(len(layout.columns - present) for layout in touched)
     closest = [layout.columns - present for layout in touched if len(layout.columns - present) == fewest]
     missing = sorted({" and ".join(map(repr, sorted(names))) for names in closest})

@@ -5,12 +5,14 @@ Each function returns the value as its type, or says which field is wrong and ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from .errors import BadRow
+from .strict_json import DECODER
 
 _SHOWN_CHARACTERS: Final = 60
+_LEFT_OUT: Final = ("_", "-")
 
 
 def to_text(value: object, *, field: str) -> str:
@@ -31,7 +33,7 @@ def to_text(value: object, *, field: str) -> str:
     if value is None:
         raise BadRow("missing field", f"{field!r} is missing or null; expected text")
     if isinstance(value, list):
-        raise BadRow("not text", f"{field!r} is a list; expected text (a list of parts is not supported yet)")
+        raise BadRow("not text", f"{field!r} is a list; expected text (lists of parts go into a message's content)")
     raise BadRow("not text", f"{field!r} is {shorten(value)}; expected text")
 
 
@@ -44,9 +46,14 @@ def to_answer(value: object, *, field: str) -> str:
 
 
 def to_list(value: object, *, field: str, of: str) -> list[object]:
-    """Return a list that is not empty; `of` says in messages what it should hold."""
+    """Return a list that is not empty; `of` says in messages what it should hold.
+
+    A text that holds a JSON list is taken for it: CSV has no other way to say one.
+    """
     if value is None:
         raise BadRow("missing field", f"{field!r} is missing or null; expected a list of {of}")
+    if isinstance(value, str):
+        value = from_json(value, opening="[")
     if not isinstance(value, list):
         raise BadRow("invalid value", f"{field!r} is {shorten(value)}; expected a list of {of}")
     if not value:
@@ -55,10 +62,23 @@ def to_list(value: object, *, field: str, of: str) -> list[object]:
 
 
 def to_object(value: object, *, field: str) -> Mapping[str, object]:
-    """Return a JSON object."""
+    """Return a JSON object; a text that holds one is taken for it."""
+    if isinstance(value, str):
+        value = from_json(value, opening="{")
     if not isinstance(value, Mapping):
         raise BadRow("invalid value", f"{field!r} is {shorten(value)}; expected an object")
     return value
+
+
+def from_json(text: str, *, opening: str) -> object:
+    """Return what a text says in JSON; the text itself where it does not begin with `opening`, or is no JSON."""
+    stripped = text.strip()
+    if not stripped.startswith(opening):
+        return text
+    try:
+        return DECODER.decode(stripped)
+    except (ValueError, RecursionError):
+        return text
 
 
 def get(item: Mapping[str, object], key: str, *, field: str) -> object:
@@ -66,6 +86,28 @@ def get(item: Mapping[str, object], key: str, *, field: str) -> object:
     if key not in item:
         raise BadRow("missing field", f"{field!r} lacks {key!r}; it has {quote(item)}")
     return item[key]
+
+
+def rename(raw: Mapping[str, object], columns: Mapping[str, str], keep_null: Container[str] = ()) -> dict[str, object]:
+    """Return a row with new names for some of its columns, and without those that are null.
+
+    Args:
+        raw: the row.
+        columns: its names to new ones; '_' and '-' leave a column out.
+        keep_null: new names of columns that stay though they are null.
+
+    Raises:
+        BadRow: two columns have one name afterwards.
+    """
+    renamed: dict[str, object] = {}
+    for name, value in raw.items():
+        target = columns.get(name, name)
+        if target in _LEFT_OUT or (value is None and target not in keep_null):
+            continue
+        if target in renamed:
+            raise BadRow("ambiguous columns", f"two columns are called {target!r} after renaming; rename one only")
+        renamed[target] = value
+    return renamed
 
 
 def shorten(value: object) -> str:

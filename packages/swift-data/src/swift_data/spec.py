@@ -1,4 +1,4 @@
-"""Dataset specs: how a user spells a dataset, `[hf|ms]::id_or_path[:sub1/sub2|:all][#N]`.
+"""Dataset specs: how a user spells a dataset, `[hf|ms]::id_or_path[@revision][:sub1/sub2|:all][#N]`.
 
 A local file always wins: whatever is in its name, `#`, `:` or a drive letter, a spelling that names an existing file
 means that file.
@@ -19,6 +19,7 @@ ALL: Final = "all"
 """The subset that stands for all of them."""
 
 _HUBS: dict[str, Hub] = {"hf": "hf", "ms": "ms"}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -31,24 +32,27 @@ class DatasetSpec:
         hub: where the id is, Hugging Face or ModelScope; None for files and known names.
         subsets: parts of it; () is its default part, ('all',) every part.
         count: how many rows to take; None is all. More than there are repeats them.
+        revision: branch, tag or commit of an id on a hub; None is its main one.
     """
 
     name: str
     hub: Hub | None = None
     subsets: tuple[str, ...] = ()
     count: int | None = None
+    revision: str | None = None
 
     def __str__(self) -> str:
         hub = f"{self.hub}::" if self.hub else ""
         subsets = f":{'/'.join(self.subsets)}" if self.subsets else ""
-        return f"{hub}{self.name}{subsets}" + ("" if self.count is None else f"#{self.count}")
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{hub}{self.name}{revision}{subsets}" + ("" if self.count is None else f"#{self.count}")
 
 
 def parse_spec(text: str) -> DatasetSpec:
     """Take a dataset's spelling apart.
 
     Args:
-        text: such as 'train.jsonl', 'train.jsonl#500', 'harrowgate:heldout', 'hf::org/name:main/extra#100'.
+        text: such as 'train.jsonl', 'train.jsonl#500', 'harrowgate:heldout', 'hf::org/name@v1:main/extra#100'.
 
     Raises:
         InvalidSpec: it cannot be read as one. Whether the dataset exists is not checked.
@@ -63,9 +67,17 @@ def parse_spec(text: str) -> DatasetSpec:
     is_local = os.path.exists(whole.rpartition(":")[0])
     hub, rest = (None, whole) if is_local else _split_hub(whole, text)
     name, subsets = _split_subsets(rest, text)
+    revision = None
+    if hub is not None or is_hub_id(name.partition("@")[0]):
+        name, revision = _split_revision(name, text)
     if not name:
         raise InvalidSpec(f"dataset {text!r} has no name; expected one, such as 'train.jsonl#500'")
-    return DatasetSpec(name, hub, subsets, count)
+    return DatasetSpec(name, hub, subsets, count, revision)
+
+
+def is_hub_id(name: str) -> bool:
+    """Say whether a name looks like 'owner/name', as ids on hubs do, and like no file."""
+    return _HUB_ID.fullmatch(name) is not None
 
 
 def _split_count(text: str) -> tuple[str, int | None]:
@@ -91,6 +103,13 @@ def _split_hub(whole: str, text: str) -> tuple[Hub | None, str]:
             f"dataset {text!r} names the hub {prefix!r}; expected 'hf' or 'ms' before '::' (or an existing file)"
         )
     return hub, rest.strip()
+
+
+def _split_revision(name: str, text: str) -> tuple[str, str | None]:
+    name, mark, revision = name.partition("@")
+    if mark and not revision.strip():
+        raise InvalidSpec(f"dataset {text!r} has an empty revision after '@'; expected a branch, tag or commit")
+    return name, revision.strip() or None
 
 
 def _split_subsets(rest: str, text: str) -> tuple[str, tuple[str, ...]]:

@@ -7,35 +7,29 @@ them over its own.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
-from swift_templates.messages import Conversation, check_conversation
-
+from .chat_row import to_row
 from .column_format import ColumnFormat, Layout, find_format, layouts_by_format
 from .dataset_card import DatasetCard
-from .errors import BadRow, InvalidArgument, MissingColumn, SwiftDataError
-from .reward import Column, Reward
-from .source import RawRow, Source, find_source
+from .errors import BadRow, SwiftDataError
+from .reward_check import check_reward as check_reward
+from .source import EXAMPLE_ROWS as EXAMPLE_ROWS
+from .source import Origin, RawRow, Source, find_source
 from .spec import ALL, DatasetSpec, parse_spec
 
-EXAMPLE_ROWS: Final[Sequence[Mapping[str, str]]] = (
-    {"query": "What is 2 + 2?", "response": "4"},
-    {"query": "Größe?", "response": "日本\u2028語", "solution": "語"},
-)
-"""What every source's example file holds; U+2028 ends a line for careless readers."""
-
 # Random bytes, a text without structure, and an archive's beginning: files that no source should choke on.
-_FOREIGN_CONTENTS = (b"\xff\xfe\x00\x80", b"hello\nworld\n", b"PK\x03\x04" + bytes(100))
+_TEXT = b"hello\nworld\n"
+_FOREIGN_CONTENTS = (b"\xff\xfe\x00\x80", _TEXT, b"PK\x03\x04" + bytes(100))
 
 
 def check_source(source: Source, *, folder: Path) -> None:
     """Check a source's laws; `folder` is an empty one for files.
 
-    Its example reads as `EXAMPLE_ROWS`, with rising line numbers, and again the same; an empty file has no rows;
-    foreign content gives `BadRow`s or an error of this package; a missing file is an OSError.
+    Its example reads as `example_rows`, with rising line numbers, and again the same; by number and from each mark the
+    rows are the same as read through; an empty file has no rows; foreign content gives `BadRow`s or an error of this
+    package, but for text where a source says that any is rows; a missing file is an OSError.
     """
     assert source.suffixes, "a source names at least one suffix"
     for suffix in source.suffixes:
@@ -44,14 +38,18 @@ def check_source(source: Source, *, folder: Path) -> None:
     path = folder / f"example{source.suffixes[0]}"
     path.write_bytes(source.example)
     rows = [row for row in source.read(path) if isinstance(row, RawRow)]
-    assert [dict(row.columns) for row in rows] == list(EXAMPLE_ROWS), f"the example reads as {rows!r}"
+    columns = [{name: value for name, value in row.columns.items() if value is not None} for row in rows]
+    assert columns == list(source.example_rows), f"the example reads as {rows!r}"
     assert all(row.origin.path == str(path) for row in rows), "an origin names the file as it was given"
     lines = [row.origin.line for row in rows]
     assert [0, *lines] == sorted({0, *lines}), f"lines {lines} do not rise from 1 on"
     assert list(source.read(path)) == rows, "a second reading differs"
+    _check_places(source, path, rows)
     path.write_bytes(b"")
     assert list(source.read(path)) == [], "an empty file has rows"
     for content in _FOREIGN_CONTENTS:
+        if content == _TEXT and source.reads_any_text:
+            continue
         path.write_bytes(content)
         try:
             found = list(source.read(path))
@@ -64,6 +62,16 @@ def check_source(source: Source, *, folder: Path) -> None:
     except OSError:
         return
     raise AssertionError("a missing file is no OSError")
+
+
+def _check_places(source: Source, path: Path, rows: Sequence[RawRow]) -> None:
+    table = source.open_rows(path)
+    assert [next(table.read(index, index + 1)) for index in range(len(table))] == rows, "rows by number differ"
+    marks = [found.mark for found in source.scan(path)]
+    for index, mark in enumerate(marks):
+        assert [found.get() for found in source.scan(path, mark)] == rows[index:], f"rows from {mark} on differ"
+    fetched = [(found.mark, found.get()) for found in source.fetch(path, marks[1:])]
+    assert fetched == list(zip(marks[1:], rows[1:], strict=True)), "rows at their marks differ"
 
 
 def check_column_format(column_format: ColumnFormat) -> None:
@@ -83,8 +91,7 @@ def check_column_format(column_format: ColumnFormat) -> None:
         assert type(found) is type(column_format), f"{example!r} is taken for {type(found).__name__}"
         shown.add(layout)
         before = copy.deepcopy(example)
-        conversation = Conversation(messages=tuple(column_format.to_messages(example, layout)))
-        check_conversation(conversation)
+        to_row(example, origin=Origin("example", 1))
         assert example == before, "converting a row changes it"
         for name in layout.columns:
             _check_not_found({key: value for key, value in example.items() if key != name}, layout)
@@ -94,7 +101,7 @@ def check_column_format(column_format: ColumnFormat) -> None:
 
 
 def check_dataset_card(card: DatasetCard) -> None:
-    """Check a card's laws: it says what it is, its name can be spelled, and its files are there and readable."""
+    """Check a card's laws: it says what it is, its name can be spelled, its examples are rows, its files are there."""
     said = (card.description, card.language, card.licence)
     assert all(said), f"a card says what it is, in which language, and its licence; not {said}"
     assert parse_spec(card.name) == DatasetSpec(card.name), f"{card.name!r} reads as a spec with parts"
@@ -106,36 +113,10 @@ def check_dataset_card(card: DatasetCard) -> None:
         assert path.is_file(), f"the file of {subset!r} is missing: {path}"
         find_source(path)
     assert card.default is None or card.default in card.files, f"the default {card.default!r} has no file"
+    for raw in card.examples:
+        to_row(card.convert(raw), origin=Origin("example", 1), answers="optional")
     if card.files:
         assert card.find_files(DatasetSpec(card.name, subsets=(ALL,))) == list(card.files.values())
-
-
-def check_reward(reward: Reward) -> None:
-    """Check a reward's laws.
-
-    Its examples get the reward that they say, one by one and together, forwards and backwards; further columns do not
-    matter; no completions get no rewards; a column that it needs must be there, and of the right length.
-    """
-    examples = reward.examples
-    assert examples, "a reward has at least one example"
-    expected = [example.reward for example in examples]
-    for example in examples:
-        alone = reward([example.completion], **{name: [value] for name, value in example.columns.items()})
-        assert _equal(alone, [example.reward]), f"{example!r} gets {alone!r}"
-    completions = [example.completion for example in examples]
-    names = dict.fromkeys(name for example in examples for name in example.columns)
-    columns: dict[str, Column] = {name: [example.columns.get(name) for example in examples] for name in names}
-    before = copy.deepcopy((completions, columns))
-    assert _equal(reward(completions, **columns), expected), "the examples together get other rewards than one by one"
-    backwards = reward(completions[::-1], **{name: column[::-1] for name, column in columns.items()})
-    assert _equal(backwards, expected[::-1]), "the order of the completions matters"
-    assert _equal(reward(completions, unrelated=completions, **columns), expected), "an unrelated column matters"
-    assert (completions, columns) == before, "a reward changes what it is given"
-    assert reward([], **{name: [] for name in reward.needs}) == [], "no completions get rewards"
-    for name in reward.needs:
-        without = {key: value for key, value in columns.items() if key != name}
-        _check_refused(reward, completions, without, MissingColumn)
-        _check_refused(reward, completions, {**columns, name: columns[name][1:]}, InvalidArgument)
 
 
 def _check_not_found(raw: Mapping[str, object], layout: Layout) -> None:
@@ -148,24 +129,7 @@ def _check_not_found(raw: Mapping[str, object], layout: Layout) -> None:
 
 def _check_bad(column_format: ColumnFormat, raw: Mapping[str, object], layout: Layout) -> None:
     try:
-        messages = column_format.to_messages(raw, layout)
+        messages = [*column_format.to_messages(raw, layout), *column_format.to_rejected(raw, layout)]
     except BadRow:
         return
     raise AssertionError(f"{raw!r} becomes {messages!r}; expected a BadRow")
-
-
-def _check_refused(
-    reward: Reward, completions: Sequence[str], columns: Mapping[str, Column], error: type[SwiftDataError]
-) -> None:
-    try:
-        rewards = reward(completions, **columns)
-    except error:
-        return
-    raise AssertionError(f"columns {dict(columns)!r} give {rewards!r} instead of {error.__name__}")
-
-
-def _equal(rewards: Sequence[float], expected: Sequence[float]) -> bool:
-    return len(rewards) == len(expected) and all(
-        isinstance(one, float) and (one == other or (math.isnan(one) and math.isnan(other)))
-        for one, other in zip(rewards, expected, strict=True)
-    )

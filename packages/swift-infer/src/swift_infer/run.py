@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +54,9 @@ def run_infer(args: InferArgs, *, on_output_dir: Callable[[Path], None] | None =
     if target is not None:
         _make_room(target)
     rows = (
-        load_rows(args.ask.val_dataset, DataArgs(dataset_shuffle=False), answers="optional").rows
+        load_rows(
+            args.ask.val_dataset, DataArgs(dataset_shuffle=False), answers="optional", use_hf=args.model.use_hf
+        ).rows
         if args.ask.val_dataset
         else []
     )
@@ -108,7 +110,7 @@ def answer_one(responder: Responder, question: str, *, stream: bool) -> str:
     return streamed.message.content
 
 
-def answer_rows(responder: Responder, rows: list[ChatRow], target: Path, *, chunk_size: int) -> list[str]:
+def answer_rows(responder: Responder, rows: Sequence[ChatRow], target: Path, *, chunk_size: int) -> list[str]:
     """Answer each row's last question and write one line of JSON per answer.
 
     A line holds `messages` up to the question, `response`, and `label`, the row's own answer.

@@ -140,10 +140,10 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
 
 
 def _load_rows(args: SftArgs) -> tuple[Sequence[ChatRow], Sequence[ChatRow], int]:
-    loaded = load_rows(args.data.dataset, args.data)
+    loaded = load_rows(args.data.dataset, args.data, use_hf=args.model.use_hf)
     rows, skipped = loaded.rows, sum(loaded.skipped.values())
     if args.data.val_dataset:
-        validation = load_rows(args.data.val_dataset, args.data)
+        validation = load_rows(args.data.val_dataset, args.data, purpose="validation", use_hf=args.model.use_hf)
         return rows, validation.rows, skipped + sum(validation.skipped.values())
     if args.data.split_dataset_ratio > 0:
         return *split_rows(rows, args.data.split_dataset_ratio, args.data.data_seed), skipped

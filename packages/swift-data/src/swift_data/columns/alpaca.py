@@ -21,6 +21,7 @@ class Alpaca(ColumnFormat):
     """Three columns of text."""
 
     layouts = (Layout(("instruction", "input"), "output"),)
+    optional = frozenset({"history"})
     examples = (
         {"instruction": "Translate to French.", "input": "Good morning", "output": "Bonjour"},
         {"instruction": "Name a prime.", "input": "", "output": "7", "system": "Be brief."},

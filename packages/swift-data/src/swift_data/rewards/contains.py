@@ -32,8 +32,9 @@ class Contains(Reward):
         ]
 
 
-def _contains(completion: str, solution: str | None) -> float:
-    words = (solution or "").casefold().split()
+def _contains(completion: str, solution: object) -> float:
+    # A solution of a JSON row may be a number.
+    words = ("" if solution is None else str(solution)).casefold().split()
     if not words:
         return math.nan
     pattern = r"\s+".join(map(re.escape, words))

@@ -1,4 +1,4 @@
-"""JSON: one array of objects in a file, in UTF-8.
+"""JSON: one array of objects in a file, in UTF-8; or an object a line, which many name so too.
 
 The array is taken apart element by element, so that each row knows its line; a syntax error ends the file, since nobody
 can tell where the next row begins.
@@ -6,19 +6,25 @@ can tell where the next row begins.
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO, Final
 
 from ..errors import BadRow, UnreadableDataset
 from ..fields import shorten
-from ..source import Origin, RawRow, Source
+from ..json_rows import parse_object
+from ..source import Mark, Origin, RawRow, Scanned, Source
 from ..strict_json import DECODER
+from ..text_source import Stretch, TextSource, split_lines
 
+# How much of a file shows which of the two it is.
+_HEAD_BYTES: Final = 1 << 12
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-class JsonArray(Source):
+class JsonArray(TextSource):
     """Reads .json files."""
 
     suffixes = (".json",)
@@ -27,44 +33,81 @@ class JsonArray(Source):
         ' {"query": "Größe?", "response": "日本\u2028語", "solution": "語"}]\n'
     ).encode()
 
-    def read(self, path: Path) -> Iterator[RawRow | BadRow]:
-        """Yield the elements of the array."""
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UnreadableDataset(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
-        position = _skip_space(text, 0)
-        if position == len(text):
+    def split(self, file: IO[bytes], start: Mark, *, path: Path) -> Iterator[Stretch]:
+        """Yield the elements of the array, for which the rest of the file is held in memory; or the lines."""
+        if _has_lines(file, path=path):
+            yield from split_lines(file, start)
             return
-        if text[position] != "[":
-            raise UnreadableDataset(
-                f"{path}: expected a JSON array of objects; if each line is a row of its own, name the file .jsonl"
-            )
-        for value, line in _elements(text, position, path=path):
-            origin = Origin(str(path), line)
-            if isinstance(value, dict):
-                yield RawRow(value, origin)
-            else:
-                yield BadRow("not an object", f"expected a JSON object, found {shorten(value)}", origin)
-
-
-def _elements(text: str, bracket: int, *, path: Path) -> Iterator[tuple[object, int]]:
-    """Yield each element of the array that begins at `bracket`, and the line on which it starts."""
-    line, counted = 1, 0
-    position = _skip_space(text, bracket + 1)
-    if text.startswith("]", position):
-        _check_end(text, position, path=path)
-        return
-    while True:
-        line, counted = line + text.count("\n", counted, position), position
+        file.seek(start.offset)
+        content = file.read()
+        offset = start.offset
+        if offset == 0 and content.startswith(codecs.BOM_UTF8):
+            content, offset = content.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
         try:
-            value, end = DECODER.raw_decode(text, position)
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            place = offset + error.start
+            raise UnreadableDataset(f"{path}: byte {place} is not UTF-8; save the file as UTF-8") from error
+        position, ends = (0, False) if start.offset else _enter(text, path=path)
+        if not ends:
+            yield from _elements(text, position, Mark(offset, start.line), path=path)
+
+    def fetch(self, path: Path, marks: Sequence[Mark]) -> Iterator[Scanned]:
+        """Yield the rows at these marks, from one reading of the file."""
+        return Source.fetch(self, path, marks)
+
+    def parse(self, content: bytes, origin: Origin, header: Sequence[str]) -> RawRow | BadRow:
+        """Read an element or a line."""
+        return parse_object(content, origin)
+
+
+def _has_lines(file: IO[bytes], *, path: Path) -> bool:
+    """Say whether a file, which is at its start, holds an object a line."""
+    start = file.read(_HEAD_BYTES)
+    head = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    if not head.startswith(b"{"):
+        return False
+    first, line_end, _ = head.partition(b"\n")
+    # A first line that is longer is not one of many of the same object.
+    is_whole = line_end or len(start) < _HEAD_BYTES
+    if is_whole and isinstance(parse_object(first, Origin(str(path), 1)), BadRow):
+        raise UnreadableDataset(
+            f"{path}: begins with an object of several lines; expected an array of objects, or an object a line"
+        )
+    return True
+
+
+def _enter(text: str, *, path: Path) -> tuple[int, bool]:
+    """Return where the first element begins, and whether there is none."""
+    position = _skip_space(text, 0)
+    if position == len(text):
+        return position, True
+    if text[position] != "[":
+        raise UnreadableDataset(
+            f"{path}: expected a JSON array of objects, or a JSON object a line; found {shorten(text[position:])}"
+        )
+    position = _skip_space(text, position + 1)
+    if text.startswith("]", position):
+        _check_end(text, position, line=1 + text.count("\n", 0, position), path=path)
+        return position, True
+    return position, False
+
+
+def _elements(text: str, position: int, start: Mark, *, path: Path) -> Iterator[Stretch]:
+    """Yield each element of an array whose rest begins at `position`; `start` is the mark of the text."""
+    line, counted, offset, is_ascii = start.line, 0, start.offset, text.isascii()
+    while True:
+        line += text.count("\n", counted, position)
+        offset += position - counted if is_ascii else len(text[counted:position].encode())
+        try:
+            _, end = DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise UnreadableDataset(f"{path}:{line}: the row that begins here is not JSON: {error}") from error
-        yield value, line
+        yield Stretch(offset, line, text[position:end].encode())
+        counted = position
         end = _skip_space(text, end)
         if text.startswith("]", end):
-            _check_end(text, end, path=path)
+            _check_end(text, end, line=line + text.count("\n", counted, end), path=path)
             return
         if not text.startswith(",", end):
             line += text.count("\n", counted, end)
@@ -72,9 +115,8 @@ def _elements(text: str, bracket: int, *, path: Path) -> Iterator[tuple[object, 
         position = _skip_space(text, end + 1)
 
 
-def _check_end(text: str, bracket: int, *, path: Path) -> None:
+def _check_end(text: str, bracket: int, *, line: int, path: Path) -> None:
     if _skip_space(text, bracket + 1) != len(text):
-        line = 1 + text.count("\n", 0, bracket)
         raise UnreadableDataset(f"{path}:{line}: something follows the array of rows; expected the file's end")
 
 

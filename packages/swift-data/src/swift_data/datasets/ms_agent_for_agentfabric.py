@@ -1,0 +1,39 @@
+"""MS-Agent for AgentFabric: as MS-Agent, with AgentFabric's prompts."""
+
+from __future__ import annotations
+
+from ..dataset_card import UNKNOWN, DatasetCard
+
+MS_AGENT_FOR_AGENTFABRIC = DatasetCard(
+    name="ms_agent_for_agentfabric",
+    description="Dialogues with calls of plugins, for AgentFabric.",
+    kind="agent",
+    language=(
+        "zh",
+        "en",
+    ),
+    licence=UNKNOWN,
+    ms_id="AI-ModelScope/ms_agent_for_agentfabric",
+    hub_subset="default",
+    hub_subsets=("default", "addition"),
+    examples=(
+        {
+            "id": "0",
+            "conversations": [
+                {"from": "system", "value": "You may call plugins. Say which one as JSON."},
+                {"from": "user", "value": "Is the light on?"},
+                {"from": "assistant", "value": '{"api_name": "lamp", "parameters": {}}'},
+                {"from": "user", "value": '{"lamp": "on"}'},
+                {"from": "assistant", "value": "Yes, it is on."},
+            ],
+        },
+        {
+            "id": "1",
+            "conversations": [
+                {"from": "system", "value": "你可以调用插件，用JSON说明。"},
+                {"from": "user", "value": "灯亮着吗？"},
+                {"from": "assistant", "value": "亮着。"},
+            ],
+        },
+    ),
+)

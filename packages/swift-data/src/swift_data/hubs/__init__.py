@@ -1,0 +1,1 @@
+"""Hubs that datasets are fetched from, one file each, named as users spell them before '::'."""

@@ -1,0 +1,92 @@
+"""What became of rows when they were encoded: what a row gave, why another gave nothing, and how many of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from swift_templates.encoded import Encoded
+
+
+class Failure(NamedTuple):
+    """A row that could not be encoded.
+
+    Attributes:
+        row: its place among the rows.
+        reason: under which such rows are counted.
+        message: what the error said.
+    """
+
+    row: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedRow:
+    """A row's samples after the rule for long ones, with what it did to them.
+
+    Attributes:
+        samples: what is left.
+        num_cut: samples that were shortened, or split.
+        num_left_out: samples of which nothing is left.
+        longest: tokens of the longest one before that.
+    """
+
+    samples: Sequence[Encoded]
+    num_cut: int = 0
+    num_left_out: int = 0
+    longest: int = 0
+
+
+def fit_samples(samples: Sequence[Encoded], fit: Callable[[Encoded], Sequence[Encoded]]) -> FittedRow:
+    """Apply the rule for long samples to those of a row, and note what it did.
+
+    Args:
+        samples: of one row.
+        fit: such as `Template.truncate`: what is left of a sample, which may be several or none.
+    """
+    kept: list[Encoded] = []
+    num_cut = num_left_out = longest = 0
+    for sample in samples:
+        left = fit(sample)
+        num_left_out += not left
+        num_cut += bool(left) and any(len(each) < len(sample) for each in left)
+        longest = max(longest, len(sample))
+        kept += left
+    return FittedRow(samples=kept, num_cut=num_cut, num_left_out=num_left_out, longest=longest)
+
+
+@dataclass
+class Counts:
+    """What became of rows.
+
+    Attributes:
+        num_rows: rows that went in.
+        num_untrained: rows that gave no sample and lost none to the rule for long ones: they train nothing.
+        num_cut: samples that were shortened, or split.
+        num_left_out: samples left out because they are too long.
+        longest: tokens of the longest sample before that.
+        largest_id: the largest token id; -1 where there is no token.
+        num_trained: tokens that have a label.
+        errors: rows that could not be encoded, by reason.
+    """
+
+    num_rows: int = 0
+    num_untrained: int = 0
+    num_cut: int = 0
+    num_left_out: int = 0
+    longest: int = 0
+    largest_id: int = -1
+    num_trained: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Counts) -> None:
+        """Count those of other rows as well."""
+        for name in ("num_rows", "num_untrained", "num_cut", "num_left_out", "num_trained"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.longest = max(self.longest, other.longest)
+        self.largest_id = max(self.largest_id, other.largest_id)
+        self.errors = dict(Counter(self.errors) + Counter(other.errors))
