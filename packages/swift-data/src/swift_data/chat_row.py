@@ -13,7 +13,7 @@ from .column_format import COMPANIONS, Answers, ColumnFormat, Layout, find_forma
 from .errors import BadRow
 from .fields import from_json, rename, shorten, to_list, to_object, to_text
 from .media_columns import MEDIA_COLUMNS, place_media, read_media
-from .object_columns import read_objects
+from .object_columns import read_objects, to_objects
 from .rejected_columns import count_shared, read_rejected
 from .source import Origin
 
@@ -112,17 +112,20 @@ def _convert(columns: Mapping[str, object], origin: Origin, answers: Answers) ->
         _check(worse, tools, "required")
         rejected = tuple(worse[num_shared:])
     solution, channel = columns.get("solution"), columns.get("channel")
+    objects = read_objects(columns.get("objects"), messages)
     label = _to_label(columns.get("label"))
     used = layout.columns | column_format.optional | COMPANIONS
     return ChatRow(
-        conversation=Conversation(messages=messages, tools=tools),
+        conversation=Conversation(
+            messages=messages, tools=tools, objects=None if objects is None else to_objects(objects)
+        ),
         origin=origin,
         solution=None if solution is None else to_text(solution, field="solution"),
         rejected=rejected,
         num_shared=num_shared,
         label=label,
         channel=None if channel is None else to_text(channel, field="channel"),
-        objects=read_objects(columns.get("objects"), messages),
+        objects=objects,
         # A source's values are JSON.
         extras={
             name: cast("JSON", value)

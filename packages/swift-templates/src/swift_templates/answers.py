@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from .dialect import Dialect, Tool
 from .errors import ChatTemplateError
+from .family import families
 from .messages import Conversation, Message
 from .reasoning import CLOSE, OPEN, split_reasoning
 from .rendering import Renderer
@@ -27,12 +28,14 @@ class AnswerForm:
         before: white space that the template puts before the text.
         after: white space that it puts after the text.
         opens_thinking: the prompt ends inside of the reasoning.
+        pattern: see `Family.answer_pattern`; that of the family that writes answers in the same way.
     """
 
     stop: int | None = None
     before: str = ""
     after: str = ""
     opens_thinking: bool = False
+    pattern: str | None = None
 
 
 def find_form(renderer: Renderer, tokenizer: Tokenizer) -> AnswerForm:
@@ -56,7 +59,18 @@ def find_form(renderer: Renderer, tokenizer: Tokenizer) -> AnswerForm:
         before="" if beginning is None or CLOSE in beginning else beginning,
         after="" if beginning is None else ending,
         opens_thinking=opens_thinking,
+        pattern=None if beginning is None or tokenizer.first_control(beginning) is None else _find_pattern(beginning),
     )
+
+
+def _find_pattern(before: str) -> str | None:
+    """Return the pattern of the first family that sees the answer behind control tokens; None if there is none."""
+    for name in families.names():
+        pattern = families.load(name).answer_pattern
+        found = None if pattern is None else re.fullmatch(pattern, before + _PROBE, re.DOTALL)
+        if found is not None and found["content"] == _PROBE:
+            return pattern
+    return None
 
 
 class AnswerReader:
@@ -67,7 +81,7 @@ class AnswerReader:
         form: what stands around the text.
         stop_token_ids: tokens that end an answer.
         prefix: text that every answer begins with, and which stands in the prompt.
-        pattern: see `Family.answer_pattern`.
+        pattern: see `Family.answer_pattern`; by default the form's.
     """
 
     def __init__(
@@ -83,6 +97,7 @@ class AnswerReader:
         self._form = form
         self._stops = stop_token_ids
         self._prefix = prefix
+        pattern = pattern or form.pattern
         self._pattern = None if pattern is None else re.compile(pattern, re.DOTALL)
 
     def parse(self, token_ids: Iterable[int], dialect: Dialect | None = None, tools: Sequence[Tool] = ()) -> Message:
@@ -94,9 +109,12 @@ class AnswerReader:
         parsed = dialect.parse(self._prefix + self._tokenizer.decode_after(ids), tools)
         if not parsed.calls:
             return self._parse(ids)
-        rest = self._tokenizer.answer_lookalikes.replaced(parsed.content, lambda _: "")
-        reasoning, content = split_reasoning(rest.removeprefix(self._form.before), opened=self._form.opens_thinking)
+        reasoning, content = self._apart(parsed.content)
         return Message(role="assistant", content=content.strip(), reasoning_content=reasoning, tool_calls=parsed.calls)
+
+    def text_of(self, token_ids: Iterable[int]) -> str:
+        """Return an answer's text with its control tokens spelled out."""
+        return self._prefix + self._tokenizer.decode_after(int(each) for each in self._until_stop(token_ids))
 
     def _parse(self, ids: list[int]) -> Message:
         if self._pattern is not None:
@@ -107,6 +125,18 @@ class AnswerReader:
         text = text.removeprefix(self._form.before).removesuffix(self._form.after)
         reasoning, content = split_reasoning(text, opened=self._form.opens_thinking)
         return Message(role="assistant", content=content, reasoning_content=reasoning)
+
+    def _apart(self, text: str) -> tuple[str | None, str]:
+        """Return the reasoning and the content of what an answer says beside its calls."""
+        if self._pattern is not None:
+            last = self._tokenizer.last_control(text)
+            spelling = self._tokenizer.first_control(text[last:]) or ""
+            before, after = text[: last + len(spelling)], text[last + len(spelling) :]
+            found = self._pattern.fullmatch(before + self._form.before + after)
+            if found is not None:
+                return found["reasoning"] or None, found["content"]
+        rest = self._tokenizer.answer_lookalikes.replaced(text, lambda _: "")
+        return split_reasoning(rest.removeprefix(self._form.before), opened=self._form.opens_thinking)
 
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield pieces that join to the text that `parse` takes apart."""

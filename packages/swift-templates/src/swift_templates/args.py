@@ -16,6 +16,8 @@ class PromptArgs:
     """System prompt for rows that bring none: a text, or the path of a .txt file."""
     agent_template: str | None = None
     """Dialect of tools and calls, such as react_en or toolbench, in place of the chat template's own."""
+    box_notation: str | None = None
+    """How boxes are written, such as qwen2_5_vl or plain_thousandths; by default as the model's own type does."""
     max_length: int | None = None
     """Most tokens in a sample; by default what the model was built for."""
     enable_thinking: bool | None = None

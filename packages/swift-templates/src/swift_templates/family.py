@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import TemplateMismatch
 from .registry import Registry
+from .tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +27,22 @@ class Family:
 
 
 families: Registry[Family] = Registry(kind="template family", package="swift_templates.families", base=Family)
+
+
+def load_family(name: str, tokenizer: Tokenizer) -> Family:
+    """Return the family of a name, for a tokenizer.
+
+    Raises:
+        UnknownName: no such family.
+        TemplateMismatch: the tokenizer lacks a token that ends the family's answers.
+    """
+    loaded = families.load(name)
+    # A subclass of Family fills in the fields itself.
+    family = loaded() if isinstance(loaded, type) else loaded  # type: ignore[call-arg]  # see above
+    for text in family.stop_tokens:
+        if text not in tokenizer.special_ids:
+            raise TemplateMismatch(
+                f"template family {name!r} ends an answer with {text!r}, which is no special token of this tokenizer; "
+                "choose another family, or add the token to the model"
+            )
+    return family

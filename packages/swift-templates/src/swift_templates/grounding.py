@@ -60,9 +60,11 @@ __all__ = [
     "Units",
     "check_objects",
     "check_shape",
+    "find_placeholders",
     "iou",
     "load_notation",
     "notations",
+    "render_objects",
     "replace_placeholders",
     "to_shape",
     "to_shapes",
@@ -136,6 +138,14 @@ def replace_placeholders(
     Raises:
         InvalidObjects: wrong counts, coordinates that `to_shape` refuses, or what the notation cannot write.
     """
+    written = iter(render_objects(texts, objects, sizes, notation))
+    return [_PLACEHOLDER.sub(lambda _: next(written), text) for text in texts]
+
+
+def render_objects(
+    texts: Sequence[str], objects: Objects, sizes: Sequence[PictureSize], notation: Notation
+) -> list[str]:
+    """Return what stands in the place of each placeholder, in order over all texts; see `replace_placeholders`."""
     check_objects(texts, objects)
     shapes = to_shapes(objects, sizes)
     refs = iter(objects.refs)
@@ -146,7 +156,12 @@ def replace_placeholders(
             return notation.render_ref(next(refs), quoted=match.string[match.start() - 1 : match.start()] == '"')
         return notation.render(*next(placed))
 
-    return [_PLACEHOLDER.sub(write, text) for text in texts]
+    return [write(match) for text in texts for match in find_placeholders(text)]
+
+
+def find_placeholders(text: str) -> list[re.Match[str]]:
+    """Return the places of names and coordinates in a text."""
+    return list(_PLACEHOLDER.finditer(text))
 
 
 def iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:

@@ -6,9 +6,12 @@ They are plain frozen dataclasses with text in them. What a model's format makes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from .errors import InvalidConversation
+
+if TYPE_CHECKING:
+    from .grounding import Objects
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """Anything that JSON can say."""
@@ -76,6 +79,8 @@ class Conversation:
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, JSON], ...] = ()
+    objects: Objects | None = None
+    """The things and boxes in its pictures that <ref-object> and <bbox> in its texts stand for."""
 
 
 def is_text(conversation: Conversation) -> bool:

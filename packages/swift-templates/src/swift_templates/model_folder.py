@@ -31,6 +31,8 @@ class ModelFolder:
     """Tokens that config.json and generation_config.json say end an answer."""
     max_length: int | None
     """Tokens that the model was built for."""
+    model_type: str | None = None
+    """What config.json calls the model."""
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -50,6 +52,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         chat_templates=_chat_templates(path, tokenizer),
         eos_token_ids=_eos_token_ids(config) | _eos_token_ids(generation),
         max_length=_max_length(config, tokenizer),
+        model_type=str(config["model_type"]) if isinstance(config.get("model_type"), str) else None,
     )
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from .box_writer import WrittenBoxes
 from .errors import ChatTemplateError, SystemPromptNotFound, TemplateMismatch
 from .jinja import ChatTemplate, compile_chat_template
 from .lookalikes import Lookalikes, absent_marks
 from .media.processor import Placed
-from .messages import JSON, Conversation, Message, ToolCall
+from .message_variables import CallForm, find_call_form, find_reasoning_name, to_variables
+from .messages import JSON, Conversation, Message
 from .reasoning import join_reasoning
 from .tokenizer import Tokenizer
 
@@ -56,6 +59,7 @@ class Renderer:
         self._lookalikes_of_answer = tokenizer.answer_lookalikes.and_of(placeholders)
         self.system = _read_system(system)
         self._variables: dict[str, object] = {**tokenizer.named_tokens, "documents": None}
+        self._call_forms: dict[ChatTemplate, CallForm] = {}
         if enable_thinking is not None:
             self._variables["enable_thinking"] = enable_thinking
             if not any(template.mentions("enable_thinking") for template in self._templates.values()):
@@ -68,12 +72,15 @@ class Renderer:
         system = Message(role="system", content=self.system)
         return dataclasses.replace(conversation, messages=(system, *conversation.messages))
 
-    def open(self, conversation: Conversation, placed: Placed | None = None) -> Rendering:
+    def open(
+        self, conversation: Conversation, placed: Placed | None = None, boxes: WrittenBoxes | None = None
+    ) -> Rendering:
         """Prepare a conversation, as it stands, to be rendered up to any of its messages.
 
         Args:
             conversation: what is rendered.
             placed: what the model sees of its media.
+            boxes: what stands in the places of marks in its texts.
 
         Raises:
             TemplateMismatch: it has tools and the chat template has no place for them.
@@ -85,17 +92,29 @@ class Renderer:
                 f"the conversation has {len(conversation.tools)} tools, but the chat template knows nothing of tools, "
                 "so the model would not see them; leave them out, or use a model or a template family for tools"
             )
-        messages = [_to_variables(message) for message in conversation.messages]
+        reasoning_name = find_reasoning_name(template)
+        form = self._call_form(template) if any(message.tool_calls for message in conversation.messages) else None
+        messages = [
+            to_variables(message, call_form=form, reasoning_name=reasoning_name) for message in conversation.messages
+        ]
         tools: list[JSON] = list(conversation.tools)
         called = [[call.name for call in message.tool_calls] for message in conversation.messages]
         plain = Rendering(template, self._variables, messages, tools, called=called)
         if not any(map(self._has_lookalike, messages)) and not self._lookalikes_of_user.occur_in(tools):
-            return Rendering(template, self._variables, messages, tools, called=called, placed=placed)
+            return Rendering(template, self._variables, messages, tools, called=called, placed=placed, boxes=boxes)
         [mark] = absent_marks([*messages, *tools], 1)
         broken = [self._broken(message, mark) for message in messages]
         broken_tools = self._lookalikes_of_user.broken(tools, mark)
         return Rendering(
-            template, self._variables, broken, broken_tools, called=called, mark=mark, plain=plain, placed=placed
+            template,
+            self._variables,
+            broken,
+            broken_tools,
+            called=called,
+            mark=mark,
+            plain=plain,
+            placed=placed,
+            boxes=boxes,
         )
 
     def _template_for(self, conversation: Conversation) -> ChatTemplate:
@@ -106,6 +125,11 @@ class Renderer:
                 f"the model has chat templates named {', '.join(sorted(self._templates))}, but none named 'default'"
             )
         return self._templates["default"]
+
+    def _call_form(self, template: ChatTemplate) -> CallForm:
+        if template not in self._call_forms:
+            self._call_forms[template] = find_call_form(template, self._variables)
+        return self._call_forms[template]
 
     def _lookalikes(self, message: dict[str, JSON]) -> Lookalikes:
         answer = message["role"] == "assistant"
@@ -137,6 +161,7 @@ class Rendering:
         mark: str | None = None,
         plain: Rendering | None = None,
         placed: Placed | None = None,
+        boxes: WrittenBoxes | None = None,
     ) -> None:
         self._template = template
         self._variables = {**variables, "tools": tools or None}
@@ -145,6 +170,7 @@ class Rendering:
         self._called = called
         self._plain = plain
         self._placed = placed
+        self._boxes = boxes
         self.mark = mark
 
     @property
@@ -160,6 +186,8 @@ class Rendering:
         """Return what must be found in the answer at a position: reasoning, content, names of called functions."""
         message = self._messages[position]
         texts = [text for name in ("reasoning_content", "content") if isinstance(text := message.get(name), str)]
+        if self._boxes is not None:
+            texts = list(map(self._boxes.put_in, texts))
         return [*texts, *self._called[position]]
 
     def question_before(self, position: int) -> str:
@@ -173,6 +201,7 @@ class Rendering:
         text = self._template.render(self._with(self._messages[:count], generation=True))
         if self._plain is not None:
             self._check_against(text, self._plain.prompt(count))
+        self._check_calls(text, count)
         return self._put_in(text, count)
 
     def history(self, count: int) -> str:
@@ -180,6 +209,7 @@ class Rendering:
         text = self._template.render(self._with(self._up_to(count), generation=False))
         if self._plain is not None:
             self._check_against(text, self._plain.history(count))
+        self._check_calls(text, count)
         return self._put_in(text, count)
 
     def marked_history(self, count: int) -> tuple[str, list[tuple[int, int]]]:
@@ -212,14 +242,26 @@ class Rendering:
         return sum(part.get("type") != "text" for part in parts)
 
     def _put_in(self, text: str, count: int) -> str:
-        return text if self._placed is None else self._placed.put_in(text, self.num_media(count))
+        if self._placed is not None:
+            text = self._placed.put_in(text, self.num_media(count))
+        return text if self._boxes is None else self._boxes.put_in(text)
 
     def _up_to(self, count: int) -> list[dict[str, JSON]]:
         """Return messages the last of which carries its reasoning in a form that the template shows."""
         messages = self._messages[:count]
-        if messages and not self._template.mentions("reasoning_content"):
+        if messages and find_reasoning_name(self._template) is None:
             messages[-1] = _with_written_reasoning(messages[-1])
         return messages
+
+    def _check_calls(self, text: str, count: int) -> None:
+        called = Counter(name for names in self._called[:count] for name in names)
+        plain = text if self.mark is None or not called else text.replace(self.mark, "")
+        for name, number in called.items():
+            if plain.count(name) < number:
+                raise TemplateMismatch(
+                    f"the chat template leaves out or changes {name!r}, which is called, so the model would not see it; "
+                    "name an agent_template, which writes calls as text, or a template family for tools"
+                )
 
     def _check_against(self, text: str, plain: str) -> None:
         if self.mark is not None and text.replace(self.mark, "") != plain:
@@ -243,33 +285,6 @@ def _read_system(system: str | None) -> str | None:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _to_variables(message: Message) -> dict[str, JSON]:
-    variables: dict[str, JSON] = {"role": message.role, "content": message.content}
-    if message.media:
-        variables["content"] = _split_at_media(message)
-    if message.reasoning_content:
-        variables["reasoning_content"] = message.reasoning_content
-    if message.tool_calls:
-        variables["tool_calls"] = [_call_variables(call) for call in message.tool_calls]
-    if message.tool_call_id is not None:
-        variables["tool_call_id"] = message.tool_call_id
-    return variables
-
-
-def _split_at_media(message: Message) -> list[JSON]:
-    """Return the content in the parts that chat templates know: texts, and for each medium its kind."""
-    parts: list[JSON] = []
-    begin = 0
-    for medium in message.media:
-        if medium.at > begin:
-            parts.append({"type": "text", "text": message.content[begin : medium.at]})
-        parts.append({"type": medium.kind})
-        begin = medium.at
-    if begin < len(message.content):
-        parts.append({"type": "text", "text": message.content[begin:]})
-    return parts
-
-
 def _parts(message: dict[str, JSON]) -> list[dict[str, JSON]]:
     content = message["content"]
     return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
@@ -278,13 +293,6 @@ def _parts(message: dict[str, JSON]) -> list[dict[str, JSON]]:
 def _text_of(message: dict[str, JSON]) -> str:
     content = message["content"]
     return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in _parts(message))
-
-
-def _call_variables(call: ToolCall) -> JSON:
-    variables: dict[str, JSON] = {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-    if call.id is not None:
-        variables["id"] = call.id
-    return variables
 
 
 def _with_written_reasoning(message: dict[str, JSON]) -> dict[str, JSON]:

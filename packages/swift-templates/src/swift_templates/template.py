@@ -15,15 +15,17 @@ import numpy as np
 
 from .answers import AnswerReader, find_form
 from .args import PromptArgs, TemplateArgs
+from .box_writer import BoxWriter
 from .branches import Encoding, encode_text, encode_turns
 from .dialect import Dialect, Tool
 from .encoded import Encoded
-from .errors import ChatTemplateNotFound, SampleTooLong, SwiftTemplatesError, TemplateMismatch
-from .family import families
+from .errors import ChatTemplateNotFound, SampleTooLong, SwiftTemplatesError
+from .family import families, load_family
 from .generation import Prompt
+from .grounding import Grounded, PictureSize
 from .loss_scale import read_loss_scale
 from .media.policy import MediaPolicy
-from .media.processor import MediaProcessor, MediaShow, SeenMedia
+from .media.processor import MediaProcessor, MediaShow, SeenMedia, Shown
 from .messages import Conversation, Message, check_conversation, is_text
 from .model_folder import read_model_folder
 from .rendering import Renderer, Rendering
@@ -42,6 +44,7 @@ class Template:
         stop_token_ids: tokens that end an answer, beside the one that the chat template puts after it.
         model_length: tokens that the model was built for.
         answer_pattern: see `Family`.
+        model_type: what config.json calls the model; says how it writes boxes.
         media: shows pictures, videos and sounds to the model; without it, conversations with such are refused.
         media_policy: where they may come from, and how large they may be.
         args: what the user said; `PromptArgs` are `TemplateArgs` with the defaults of what matters in training only.
@@ -68,6 +71,7 @@ class Template:
         stop_token_ids: Iterable[int] = (),
         model_length: int | None = None,
         answer_pattern: str | None = None,
+        model_type: str | None = None,
         args: PromptArgs | None = None,
         media: MediaProcessor | None = None,
         media_policy: MediaPolicy | None = None,
@@ -88,6 +92,7 @@ class Template:
         self.max_length = self.args.max_length or model_length
         eos = tokenizer.named_id("eos_token")
         self.stop_token_ids = frozenset(stop_token_ids) | (frozenset() if eos is None else {eos})
+        self._box_writer = BoxWriter(self.args.box_notation, model_type)
         self._tool_use = ToolUse(self._renderer, tokenizer, self.args.agent_template)
         form = find_form(self._renderer, tokenizer)
         if form.stop is not None:
@@ -142,6 +147,7 @@ class Template:
             model_length=model_length or found.max_length,
             args=args,
             origin=f"model folder {str(found.path)!r}",
+            model_type=found.model_type,
             media=media,
             media_policy=media_policy,
         )
@@ -156,6 +162,7 @@ class Template:
         model_length: int | None,
         args: PromptArgs | None,
         origin: str,
+        model_type: str | None = None,
         media: MediaProcessor | None = None,
         media_policy: MediaPolicy | None = None,
     ) -> Template:
@@ -168,6 +175,7 @@ class Template:
             model_length: tokens that the model was built for.
             args: what the user said.
             origin: what the model is called in messages.
+            model_type: what config.json calls the model.
             media: shows pictures, videos and sounds to the model.
             media_policy: where they may come from, and how large they may be.
 
@@ -176,14 +184,11 @@ class Template:
             UnknownName: no such family.
             TemplateMismatch: the tokenizer lacks a token that ends the family's answers.
         """
-        name = args.template if args is not None else None
         pattern = None
-        if name is not None:
-            family = families.load(name)
-            if isinstance(family, type):
-                family = family()  # type: ignore[call-arg]  # a subclass of Family that fills in the fields itself
+        if args is not None and args.template is not None:
+            family = load_family(args.template, tokenizer)
             chat_templates, pattern = {"default": family.chat_template}, family.answer_pattern
-            stop_token_ids |= {_stop_id(tokenizer, text, name) for text in family.stop_tokens}
+            stop_token_ids |= {tokenizer.special_ids[text] for text in family.stop_tokens}
         elif not chat_templates:
             raise ChatTemplateNotFound(
                 f"{origin} has no chat template (looked for chat_template.jinja, and chat_template in "
@@ -195,6 +200,7 @@ class Template:
             stop_token_ids=stop_token_ids,
             model_length=model_length,
             answer_pattern=pattern,
+            model_type=model_type,
             args=args,
             media=media,
             media_policy=media_policy,
@@ -209,11 +215,10 @@ class Template:
         """Turn a conversation into training samples: one, or one for each branch; a lone answer is a plain text.
 
         Every sample is a prompt that a server would send, followed by the answer, which is trained. Several answers
-        share a sample where each one's prompt begins, token for token, with the sample so far. Samples are not
-        truncated.
+        share a sample where each one's prompt begins, token for token, with the sample so far. Nothing is truncated.
 
         Returns:
-            The samples in the order of their answers; none if no answer is to be trained (`trained_turns`).
+            The samples in the order of their answers; none if none is to be trained (`trained_turns`).
 
         Raises:
             InvalidConversation: see `check_conversation`.
@@ -260,11 +265,16 @@ class Template:
         check_conversation(conversation)
         if is_text(conversation):
             return encode_text(conversation.messages[0], self.tokenizer)
-        conversation = self._tool_use.written(self._renderer.with_system(conversation))
-        shown = self._media.show(conversation)
-        rendering = self._renderer.open(conversation, shown.placed if shown else None)
+        conversation, shown, rendering = self._open(conversation)
         see = shown.see_first if shown else None
         return self._encode_turns(rendering, self.trained_turns(conversation), see), rendering.mark
+
+    def _open(self, conversation: Conversation) -> tuple[Conversation, Shown | None, Rendering]:
+        """Return a conversation as the chat template takes it, its media, and how it renders."""
+        conversation = self._tool_use.written(self._renderer.with_system(conversation))
+        shown = self._media.show(conversation)
+        conversation, boxes = self._box_writer.write(conversation, shown)
+        return conversation, shown, self._renderer.open(conversation, shown.placed if shown else None, boxes)
 
     def encode_prompt(self, conversation: Conversation) -> Prompt:
         """Turn a conversation that ends with a question into what a server sends to the model.
@@ -274,9 +284,7 @@ class Template:
             ChatTemplateError: the template refuses the conversation.
         """
         check_conversation(conversation, prompt=True)
-        conversation = self._tool_use.written(self._renderer.with_system(conversation))
-        shown = self._media.show(conversation)
-        rendering = self._renderer.open(conversation, shown.placed if shown else None)
+        conversation, shown, rendering = self._open(conversation)
         text = rendering.prompt(len(conversation.messages)) + self.args.response_prefix
         ids = self.tokenizer.encode(text, mark=rendering.mark)
         return Prompt(
@@ -288,8 +296,7 @@ class Template:
         """Return a conversation's text, with the generation prompt after it or not. Raises as `encode_prompt`."""
         answered = any(message.role == "assistant" for message in conversation.messages[-1:])
         check_conversation(conversation, prompt=not answered)
-        conversation = self._tool_use.written(self._renderer.with_system(conversation))
-        rendering = self._renderer.open(conversation)
+        conversation, _, rendering = self._open(conversation)
         render = rendering.prompt if generation_prompt else rendering.history
         text = render(len(conversation.messages))
         return text if rendering.mark is None else text.replace(rendering.mark, "")
@@ -312,7 +319,7 @@ class Template:
     def extends(self, conversation: Conversation) -> bool:
         """Whether each answer's prompt goes on from the answer before, so that all fit in one sample.
 
-        False for templates that change the history, such as those that take old reasoning out. Raises as `encode`.
+        False for templates that change the history, such as by taking reasoning out. Raises as `encode`.
         """
         messages = tuple(
             dataclasses.replace(each, loss=True, loss_scale=None) if each.role == "assistant" else each
@@ -337,12 +344,18 @@ class Template:
         """
         return self._reader.parse(token_ids, self.dialect if tools else None, tools)
 
-    def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Yield the text of an answer in pieces while its tokens are made.
+    def parse_boxes(self, token_ids: Iterable[int], size: PictureSize) -> Grounded:
+        """Return the boxes in an answer's tokens, in pixels of the picture.
 
-        The pieces join to the text that `parse` takes apart: the response prefix first, reasoning and answer as the
-        model writes them, no control tokens. A character comes out when it is complete. Tokens after the first stop
-        token are not asked for.
+        Raises:
+            TemplateMismatch: nothing says how the model writes boxes.
+        """
+        return self._box_writer.read(self._reader.text_of(token_ids), size)
+
+    def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Yield the text of an answer in pieces while its tokens are made; they join to what `parse` takes apart.
+
+        A character comes out when it is complete. Tokens after the first stop token are not asked for.
         """
         return self._reader.stream_text(tokens)
 
@@ -385,13 +398,3 @@ class Template:
 
 def _answers(conversation: Conversation) -> list[int]:
     return [at for at, message in enumerate(conversation.messages) if message.role == "assistant"]
-
-
-def _stop_id(tokenizer: Tokenizer, text: str, family: str) -> int:
-    token_id = tokenizer.special_ids.get(text)
-    if token_id is None:
-        raise TemplateMismatch(
-            f"template family {family!r} ends an answer with {text!r}, which is no special token of this tokenizer; "
-            "choose another family, or add the token to the model"
-        )
-    return token_id

@@ -22,6 +22,8 @@ from .model_folder import ModelFolder
 from .reasoning import CLOSE, OPEN
 
 _SPECIAL: Mapping[str, JSON] = {"special": True, "normalized": False}
+# Llama's, Qwen's, Phi's and DeepSeek's control tokens look like this, marked special or not.
+_BARS = re.compile(r"<\|.+\|>|<｜.+｜>", re.DOTALL)  # noqa: RUF001  # DeepSeek's have bars of their own
 _ANCHORS = ("\n", "]", ":", ">", "a", ".")
 
 
@@ -53,7 +55,7 @@ class Tokenizer:
         control = {
             token_id: token
             for token_id, token in backend.get_added_tokens_decoder().items()
-            if token.special or token.content in names or token_id in ids
+            if token.special or token.content in names or token_id in ids or _BARS.fullmatch(token.content)
         }
         self.special_ids = {token.content: token_id for token_id, token in control.items()}
         """Ids of the control tokens, by text."""

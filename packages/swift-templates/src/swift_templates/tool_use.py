@@ -78,7 +78,11 @@ def find_dialect(renderer: Renderer, tokenizer: Tokenizer) -> Dialect | None:
     """Return the dialect in which a chat template writes calls, or None."""
     question, call = Message(role="user", content="ask"), Message(role="assistant", content="", tool_calls=(_PROBE,))
     try:
-        rendering = renderer.open(Conversation(messages=(question, call), tools=(_TOOL,)))
+        try:
+            rendering = renderer.open(Conversation(messages=(question, call), tools=(_TOOL,)))
+        except TemplateMismatch:
+            # Some chat templates write calls, but leave it to the system prompt to tell of the tools.
+            rendering = renderer.open(Conversation(messages=(question, call)))
         prompt, whole = rendering.prompt(1), rendering.history(2)
     except SwiftTemplatesError:
         return None

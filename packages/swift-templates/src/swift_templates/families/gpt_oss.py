@@ -40,7 +40,7 @@ GPT_OSS = Family(
     ),
     stop_tokens=("<|return|>", "<|call|>"),
     answer_pattern=(
-        r"(?:<\|channel\|>analysis<\|message\|>(?P<reasoning>.*?)<\|end\|><\|start\|>assistant)?"
+        r"(?:<\|channel\|>analysis<\|message\|>(?P<reasoning>.*?)<\|end\|>(?:<\|start\|>assistant)?)?"
         r"<\|channel\|>final<\|message\|>(?P<content>.*)"
     ),
 )

@@ -37,6 +37,8 @@ class SeenMedia:
     """What stands in the place of each placeholder."""
     arrays: Mapping[str, npt.NDArray[np.generic]]
     """Further arguments of the model, such as pixel_values, as the model takes them for one row."""
+    resized: tuple[tuple[int, int] | None, ...] = ()
+    """(width, height) at which the model sees each medium, where its processor tells."""
     token_arrays: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     """Arguments that hold a number for each token of the row, by token id; other tokens have 0."""
 
