@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from swift_tuners import LoraConfig, Swift, SwiftConfig, TunerEntry
+from safetensors.torch import load_file, save_file
+from swift_tuners import LoraConfig, ReFTConfig, Swift, SwiftConfig, TunerEntry
 from swift_tuners.checkpoint import FORMAT_VERSION, package_versions
 from swift_tuners.errors import CheckpointMismatch, DuplicateName, InvalidCheckpoint, UnknownName
 from swift_tuners.testing import answer, disturb, tiny_decoder, toy_mlp, toy_mlp_inputs
+from transformers import LlamaConfig, LlamaForCausalLM
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +188,40 @@ def test_a_folder_without_tuners_says_what_it_is(files: list[str], message: str,
         Swift.from_pretrained(toy_mlp(), tmp_path)
     with pytest.raises(InvalidCheckpoint, match="is no folder"):
         Swift.from_pretrained(toy_mlp(), tmp_path / "missing")
+
+
+def change_weights(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file({name: change(tensor) for name, tensor in load_file(path).items()}, path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, checkpoint: Path) -> None:
+    change_weights(checkpoint, lambda tensor: tensor.index_fill(0, torch.tensor([0]), value))
+    model = toy_mlp().eval()
+    with pytest.raises(InvalidCheckpoint, match=r"values that are not finite, in .*lora_.*; take another checkpoint"):
+        Swift.from_pretrained(model, checkpoint)
+    assert torch.equal(answer(model, toy_mlp_inputs()), answer(toy_mlp(), toy_mlp_inputs()))
+
+
+def test_weights_of_another_kind_of_number_are_refused(checkpoint: Path) -> None:
+    change_weights(checkpoint, lambda tensor: tensor.to(torch.int32))
+    with pytest.raises(CheckpointMismatch, match=r"lora_A\S* is torch.int32 there and torch.float32 here"):
+        Swift.from_pretrained(toy_mlp(), checkpoint)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_load(dtype: torch.dtype, checkpoint: Path) -> None:
+    change_weights(checkpoint, lambda tensor: tensor.to(dtype))
+    assert torch.isfinite(answer(Swift.from_pretrained(toy_mlp(), checkpoint), toy_mlp_inputs())).all()
+
+
+def test_a_tuner_of_ours_that_does_not_fit_names_both_bases(tmp_path: Path) -> None:
+    model = Swift.prepare_model(tiny_decoder(), ReFTConfig(layers=[0]))
+    model.save_pretrained(tmp_path, swift_config=SwiftConfig(base_model="org/base"))
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    other = LlamaForCausalLM(config)
+    with pytest.raises(CheckpointMismatch, match="stands on 'org/base', this is 'LlamaForCausalLM'"):
+        Swift.from_pretrained(other, tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from swift_tuners import LoraConfig, Swift, SwiftModel
-from swift_tuners.errors import CannotMerge, UnsupportedConfig
+from swift_tuners.errors import CannotMerge, CheckpointMismatch, InvalidCheckpoint, UnsupportedConfig
 from swift_tuners.models.tiny_architectures import build_tiny
 from swift_tuners.testing import disturb, tiny_decoder, toy_mlp
 from swift_tuners.tuners.llamapro import LLaMAProConfig
@@ -273,3 +273,25 @@ def test_quantized_blocks_are_refused() -> None:
     host = Stack(lambda: Mixture(PackedLinear))
     with pytest.raises(UnsupportedConfig, match=r"experts\.0' is quantized"):
         Swift.prepare_model(host, LLaMAProConfig(num_new_blocks=1))
+
+
+@pytest.mark.parametrize("num_layers", [3, 5])
+def test_a_checkpoint_fits_only_a_host_of_as_many_blocks(num_layers: int, tmp_path: Path) -> None:
+    Swift.prepare_model(build("Llama", hidden_size=32, **SIZES), LLaMAProConfig(num_new_blocks=1)).save_pretrained(
+        tmp_path
+    )
+    Swift.from_pretrained(build("Llama", hidden_size=32, **SIZES), tmp_path)
+    other = build("Llama", hidden_size=32, **{**SIZES, "num_hidden_layers": num_layers})
+    with pytest.raises(CheckpointMismatch, match=f"a model with 4 blocks, this one has {num_layers}"):
+        Swift.from_pretrained(other, tmp_path)
+    assert len(find(other)[1]) == num_layers
+
+
+def test_a_checkpoint_whose_number_of_blocks_is_damaged_is_refused(tmp_path: Path) -> None:
+    Swift.prepare_model(build("Llama", hidden_size=32, **SIZES), LLaMAProConfig(num_new_blocks=1)).save_pretrained(
+        tmp_path
+    )
+    path = tmp_path / "tuner_config.json"
+    path.write_text(path.read_text().replace('"host_blocks": 4', '"host_blocks": "4"'))
+    with pytest.raises(InvalidCheckpoint, match="host_blocks of a llamapro tuner is '4'"):
+        Swift.from_pretrained(build("Llama", hidden_size=32, **SIZES), tmp_path)

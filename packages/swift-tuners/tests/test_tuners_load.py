@@ -70,9 +70,11 @@ def test_both_attentions_answer_alike(saved: Path) -> None:
     torch.testing.assert_close(eager, sdpa, rtol=0, atol=1e-5)
 
 
-def test_attention_that_is_not_installed_is_a_missing_dependency(saved: Path) -> None:
+# ms-swift's name for it is flash_attn.
+@pytest.mark.parametrize("name", ["flash_attention_2", "flash_attn"])
+def test_attention_that_is_not_installed_is_a_missing_dependency(name: str, saved: Path) -> None:
     with pytest.raises(MissingDependency, match=r"needs a package that is not installed.*[Ff]lash"):
-        load(saved, attn_impl="flash_attention_2")
+        load(saved, attn_impl=name)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,9 @@ def test_weights_are_where_the_device_map_says(options: dict[str, Any], device: 
         ({"device_map": "auto", "max_memory": {"gpu": "1GiB"}}, "max_memory names a device 'gpu'"),
         ({"device_map": "auto", "max_memory": {"0": "much"}}, "max_memory of device '0' is 'much'"),
         ({"max_memory": {"0": "1GiB"}}, "device_map is None; expected device_map='auto'"),
+        ({"device_map": "{}"}, "device_map='{}' is empty"),
+        ({"device_map": '{"": "cpu", "modle": "cpu"}'}, "names 'modle', which is no module .* did you mean 'model'"),
+        ({"device_map": '{"model.layers": "cpu"}'}, "has no device for 'model.embed_tokens.weight' and 1 other"),
     ],
 )
 def test_a_wrong_device_map_is_refused(options: dict[str, Any], message: str, saved: Path) -> None:
@@ -177,20 +182,38 @@ def test_known_tokens_leave_the_model_as_it_is(folder: Path) -> None:
     ("tokens", "damage", "error", "message"),
     [
         (["<a>", "<a>"], None, UnsupportedConfig, "holds '<a>' twice"),
+        ("<a>", None, UnsupportedConfig, "new_special_tokens is '<a>'; expected a list, each item a text"),
         ([""], None, UnsupportedConfig, "holds an empty text"),
         (["<a>"], Path.unlink, InvalidModel, "has no tokenizer.json, which new_special_tokens needs"),
         (["<a>"], lambda path: path.write_text("{}"), InvalidModel, "is damaged: KeyError"),
     ],
-    ids=["twice", "empty", "no tokenizer", "a damaged tokenizer"],
+    ids=["twice", "a text", "empty", "no tokenizer", "a damaged tokenizer"],
 )
 def test_wrong_new_tokens_are_refused(
-    tokens: list[str], damage: Callable[[Path], object] | None, error: type[Exception], message: str, folder: Path
+    tokens: list[str] | str, damage: Callable[[Path], object] | None, error: type[Exception], message: str, folder: Path
 ) -> None:
     write_tokenizer(folder)
     if damage:
         damage(folder / "tokenizer.json")
     with pytest.raises(error, match=message):
         load(folder, new_special_tokens=tokens)
+
+
+# --- options of the wrong type
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"torch_dtype": "int8"}, "torch_dtype is 'int8'; expected one of 'auto', 'float32', 'bfloat16', 'float16'"),
+        ({"attn_impl": "flash"}, "attn_impl is 'flash'; expected one of 'sdpa', 'eager'.* or None"),
+        ({"max_model_len": "128"}, "max_model_len is '128'; expected a whole number or None"),
+        ({"use_hf": 1}, "use_hf is 1; expected True or False"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(options: dict[str, Any], message: str, saved: Path) -> None:
+    with pytest.raises(UnsupportedConfig, match=message):
+        load(saved, **options)
 
 
 # --- what kind of model

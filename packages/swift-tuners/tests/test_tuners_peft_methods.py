@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -275,3 +276,31 @@ def test_what_cannot_be_folded_into_the_host_says_so_before_it_changes(config: p
     with pytest.raises(CannotMerge, match="save it instead"):
         model.merge_and_unload()
     assert torch.equal(answer(model, tiny_decoder_inputs()), before)
+
+
+NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "weight norm": nn.utils.parametrizations.weight_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+    "spectral norm of old": nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS.keys())
+@pytest.mark.parametrize("name", ["LORA", "IA3", "OFT", "LOHA"])
+def test_a_weight_that_is_computed_at_each_call_takes_no_merge(
+    norm: Callable[[nn.Module], nn.Module], name: str
+) -> None:
+    host = nn.Sequential(OrderedDict(up=norm(nn.Linear(8, 8)), down=nn.Linear(8, 8))).eval()
+    model = Swift.prepare_model(host, make_config(name, target_modules=["up"]))
+    disturb(model)
+    inputs = {"input": torch.randn(2, 8)}
+    before = answer(model, inputs)
+    with pytest.raises(CannotMerge, match=r"the weight of 'up', which is computed from other tensors.*lost"):
+        model.merge_and_unload()
+    assert torch.equal(answer(model, inputs), before)
+    # A layer beside it is merged, and so is a copy of the whole layer.
+    model.unload()
+    model = Swift.prepare_model(host, make_config("LORA", target_modules=["down"], modules_to_save=["up"]))
+    disturb(model)
+    before = answer(model, inputs)
+    assert torch.allclose(answer(model.merge_and_unload(), inputs), before, atol=1e-5)

@@ -166,6 +166,28 @@ def test_beam_search_which_multiplies_rows_is_refused() -> None:
     assert found.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("names", [["one"], ["one", "one"], ["one"] * 4, ["one", "two"], ["one", None]], ids=str)
+@pytest.mark.parametrize("toy", ["mlp", "decoder"])
+def test_a_choice_for_another_number_of_rows_is_refused_also_where_all_agree(names: list[str | None], toy: str) -> None:
+    model = Swift.prepare_model(TOYS[toy].make_model().eval(), {"one": METHODS["lora"](), "two": METHODS["ia3"]()})
+    inputs = take_rows(TOYS[toy].make_inputs(), 3)
+    if len(names) == 1:
+        # One for all is how beams of one row come.
+        with model.rows(names):
+            assert len(answer(model, inputs)) == 3
+        return
+    with model.rows(names), pytest.raises(UnsupportedConfig, match=rf"chosen for {len(names)} rows, but .* 3"):
+        answer(model, inputs)
+    assert not model.host._forward_pre_hooks
+    assert len(answer(model, inputs)) == 3
+
+
+def test_layers_without_rows_may_answer_where_all_rows_agree() -> None:
+    model = Swift.prepare_model(Flattened().eval(), {"one": METHODS["lora"](), "two": METHODS["lora"]()})
+    with model.rows(["one", "one"]):
+        assert answer(model, {"x": torch.randn(2, 3, 4)}).shape == (2, 3, 4)
+
+
 class Flattened(nn.Module):
     """A model whose layer sees all tokens of all rows as rows."""
 

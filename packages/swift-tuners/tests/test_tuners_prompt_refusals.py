@@ -136,6 +136,28 @@ def test_no_prompt_can_be_merged(make_config: Config) -> None:
         ours.merge_and_unload()
 
 
+def test_a_text_of_another_tokenizer_than_the_models_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "answer": 5, "verse": 64}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(tmp_path)
+    config = peft.PromptTuningConfig(
+        num_virtual_tokens=2,
+        prompt_tuning_init="TEXT",
+        prompt_tuning_init_text="answer verse",
+        tokenizer_name_or_path=str(tmp_path),
+        task_type="CAUSAL_LM",
+    )
+    host = tiny_decoder()
+    modules = dict(host.named_modules())
+    with pytest.raises(UnsupportedConfig, match=r"has token 64, and the vocabulary of the model ends at 63"):
+        Swift.prepare_model(host, config)
+    assert dict(host.named_modules()) == modules
+    assert not host.get_input_embeddings()._forward_pre_hooks
+
+
 def test_no_network_is_asked_for_a_tokenizer() -> None:
     config = prompt(
         prompt_tuning_init="TEXT", prompt_tuning_init_text="answer", tokenizer_name_or_path="nobody/no-such-tokenizer"

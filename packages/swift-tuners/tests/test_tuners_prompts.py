@@ -114,9 +114,10 @@ SLOW = ("prompt from words", "p-tuning lstm", "projected prefix", "cartridge")
 )
 def test_prompt_methods_keep_the_laws(make_config: Config) -> None:
     starts = make_config().is_adaption_prompt
-    check_tuner(
-        make_config, tiny_decoder, tiny_decoder_inputs(), starts_unchanged=starts, mergeable=False, several=starts
-    )
+    # torch's LSTM has another kernel where gradients are wanted, which rounds otherwise: the last digit of float32.
+    rounding = 1e-6 if getattr(make_config(), "encoder_reparameterization_type", None) == "LSTM" else 0.0
+    departs: dict[str, Any] = {"starts_unchanged": starts, "several": starts, "start_tolerance": rounding}
+    check_tuner(make_config, tiny_decoder, tiny_decoder_inputs(), mergeable=False, **departs)
 
 
 @pytest.mark.parametrize("make_config", [prompt, prefix], ids=["prompt", "prefix"])

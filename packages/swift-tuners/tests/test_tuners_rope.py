@@ -150,6 +150,28 @@ def test_layers_of_several_kinds_are_scaled_where_they_see_all_tokens(tmp_path: 
         ({"rope_scaling": '{"type": "linear", "factor": 0.5}'}, "factor of rope_scaling is 0.5; expected 1 or more"),
         ({"rope_scaling": '{"type": "linear", "factor": "2"}'}, "factor of rope_scaling is '2'; expected a number"),
         ({"rope_scaling": '{"type": "longrope", "factor": 2}'}, "needs 'short_factor', a list of numbers"),
+        (
+            {"rope_scaling": '{"type": "linear", "factor": Infinity}'},
+            "factor of rope_scaling is inf; expected a number",
+        ),
+        ({"rope_scaling": '{"type": "yarn", "factor": NaN}'}, "factor of rope_scaling is nan; expected a number"),
+        (
+            {"rope_scaling": '{"type": "yarn", "factor": 2, "original_max_position_embeddings": "64"}'},
+            "original_max_position_embeddings of rope_scaling is '64'; expected a number of tokens",
+        ),
+        # The tiny model has heads of 8 features, which make 4 frequencies.
+        (
+            {"rope_scaling": '{"type": "longrope", "factor": 2, "short_factor": [1, 1, 1], "long_factor": [1]}'},
+            "short_factor of rope_scaling is 3 values; 'llama' has 4 rotary frequencies",
+        ),
+        (
+            {"rope_scaling": '{"type": "longrope", "factor": 2, "short_factor": [1, 1, 1, 1], "long_factor": 3}'},
+            "long_factor of rope_scaling is 3; 'llama' has 4",
+        ),
+        (
+            {"rope_scaling": '{"type": "longrope", "factor": 2, "short_factor": [1, 1, 1, "x"], "long_factor": [1]}'},
+            "short_factor of rope_scaling is 4 values; .*: expected as many finite numbers",
+        ),
         ({"rope_scaling": "yarn", "max_model_len": 64}, "max_model_len=64 is less than the 128 tokens"),
         ({"rope_scaling": '{"type": "yarn", "factor": 2}', "max_model_len": 512}, "a factor of 2 stretches 128 tokens"),
     ],

@@ -331,6 +331,13 @@ def test_data_that_nobody_uses_or_that_is_too_little_is_refused() -> None:
         Swift.prepare_model(tiny_decoder(), configs, calibration=batches())
 
 
+def test_eva_may_leave_a_named_layer_without_ranks() -> None:
+    # The pattern matches one of the layers to begin with; whether it has ranks left is up to the data.
+    config = start("eva", r=1, rank_pattern={"layers.0.self_attn.q_proj": 1}, eva_config=peft.EvaConfig(rho=4.0))
+    model = Swift.prepare_model(tiny_decoder(), config(), calibration=batches())
+    assert model.tuners["default"].parameters()
+
+
 def test_a_checkpoint_that_is_mixed_up_says_so(tmp_path: Path) -> None:
     Swift.prepare_model(toy_mlp(), start("pissa")()).save_pretrained(tmp_path)
     path = tmp_path / "adapter_start.json"

@@ -342,3 +342,39 @@ def test_layers_whose_parent_reads_their_weight_are_left_out_of_all_linear() -> 
         nn.ModuleList([attention, nn.Linear(8, 8)]), LoraConfig(r=2, target_modules="all-linear")
     )
     assert {name.partition(".")[0] for name in model.tuners["default"].parameters()} == {"1"}
+
+
+def test_one_host_has_one_wrapper_at_a_time() -> None:
+    host = toy_mlp().eval()
+    model = Swift.prepare_model(host, {"first": lora()})
+    names = [name for name, _ in host.named_modules()]
+    with pytest.raises(UnsupportedConfig, match="this ToyMLP stands in a SwiftModel already"):
+        Swift.prepare_model(host, {"second": lora()})
+    assert [name for name, _ in host.named_modules()] == names
+    twin = copy.deepcopy(model)
+    assert model.unload() is host
+    assert list(Swift.prepare_model(host, {"second": lora()}).tuners) == ["second"]
+    assert list(Swift.prepare_model(twin, {"second": lora()}).tuners) == ["first", "second"]
+    merged = Swift.merge(twin)
+    assert isinstance(Swift.prepare_model(merged, lora()), SwiftModel)
+
+
+def test_after_a_refusal_the_host_is_free() -> None:
+    host = toy_mlp()
+    with pytest.raises(TargetNotFound):
+        Swift.prepare_model(host, lora(target_modules=["dwon"]))
+    assert list(Swift.prepare_model(host, lora()).tuners) == ["default"]
+
+
+@pytest.mark.parametrize("model", ["x", None, toy_mlp], ids=["a text", "nothing", "a function"])
+def test_what_is_no_module_is_refused(model: object) -> None:
+    with pytest.raises(UnsupportedConfig, match="expected a torch module"):
+        Swift.prepare_model(model, lora())  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("names", [[3], [["first"]], [None]], ids=str)
+def test_names_that_are_no_text_are_unknown(names: list[object]) -> None:
+    model = make_two()
+    with pytest.raises(UnknownName, match=r"tuner \S+ is not attached"):
+        model.set_active_tuners(names)  # type: ignore[arg-type]  # that is the point
+    assert model.active_tuners == ["first", "second"]

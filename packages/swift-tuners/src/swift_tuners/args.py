@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from .errors import InvalidCheckpoint
 from .laws import Laws
+from .option_types import find_misfit
 from .quantizer_args import QuantizationArgs
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ class ModelArgs:
     """With seq_cls: which loss; by default what the labels look like."""
     torch_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the weights; auto is bfloat16 where the hardware computes in it natively, else float32."""
-    attn_impl: Literal["sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3"] | None = None
-    """Attention implementation; by default the model's own choice."""
+    attn_impl: (
+        Literal["sdpa", "eager", "flex_attention", "flash_attn", "flash_attention_2", "flash_attention_3"] | None
+    ) = None
+    """Attention implementation; by default the model's own choice. flash_attn is flash_attention_2."""
     device_map: str | None = None
     """Where the weights go: a device such as cpu or cuda:0, auto to spread them over all devices, or a JSON object of
     devices by module name; by default the process's own device."""
@@ -79,13 +82,19 @@ class TunerArgs(ABC):
         """Return the config that a checkpoint of this tuner holds; by default, one with the fields of this class.
 
         Raises:
-            InvalidCheckpoint: there are other fields.
+            InvalidCheckpoint: there are other fields, values of other types, or a field is missing.
         """
         unknown = sorted(set(saved) - {each.name for each in fields(cls)})
         if unknown:
             raise InvalidCheckpoint(
                 f"a config of {cls.__name__} holds {unknown[0]!r}, which this version does not know"
             )
+        misfit = find_misfit(cls, saved)
+        if misfit:
+            raise InvalidCheckpoint(f"a config of {cls.__name__} is damaged: {misfit}")
+        for each in fields(cls):
+            if each.init and each.default is MISSING and each.default_factory is MISSING and each.name not in saved:
+                raise InvalidCheckpoint(f"a config of {cls.__name__} lacks {each.name!r}; the file is incomplete")
         return cls(**saved).build_config()
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from torch import nn
 
@@ -20,6 +20,7 @@ from .checkpoint import DEFAULT_TUNER, FILE_NAME, PEFT_CONFIG_FILE, SwiftConfig,
 from .errors import InvalidCheckpoint, UntrustedModel
 from .model import SwiftModel
 from .models.resolve import is_hub_id
+from .option_types import fits
 from .quantizer_args import QuantizationArgs
 from .swift import Swift, find_tuners
 
@@ -122,7 +123,7 @@ def fill_options(given: OptionsT, record: SwiftConfig) -> OptionsT:
     recorded: dict[str, Any] = {name: record.base_options[name] for name in left_open & set(record.base_options)}
     for name, value in recorded.items():
         hint = get_type_hints(type(given))[name]
-        if not _fits(value, hint):
+        if not fits(value, hint):
             raise InvalidCheckpoint(f"base_options of the checkpoint has {name} {value!r:.80}; expected {hint}")
     return replace(given, **recorded)
 
@@ -130,17 +131,6 @@ def fill_options(given: OptionsT, record: SwiftConfig) -> OptionsT:
 def without_written(given: ModelArgs) -> ModelArgs:
     """Return how a model is loaded again that was saved as a whole: its config and tokenizer hold some options now."""
     return replace(given, rope_scaling=None, max_model_len=None, new_special_tokens=[])
-
-
-def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401  # any annotation of a field
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in parts
-    if origin is list:
-        return isinstance(value, list) and all(isinstance(each, parts[0]) for each in value)
-    if parts:
-        return any(_fits(value, each) for each in parts)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
 def describe_base(loaded: LoadedModel, record: SwiftConfig | None = None) -> SwiftConfig:

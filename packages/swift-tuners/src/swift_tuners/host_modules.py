@@ -22,6 +22,27 @@ def host_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     yield from _walk("", model, set())
 
 
+def alias_names(model: nn.Module) -> dict[str, str]:
+    """Return the further names of modules that are registered more than once, each with its `host_modules` name."""
+    first: dict[int, str] = {}
+    return dict(_walk_aliases("", model, first, ()))
+
+
+def _walk_aliases(
+    name: str, module: nn.Module, first: dict[int, str], above: tuple[int, ...]
+) -> Iterator[tuple[str, str]]:
+    module = unwrap(module)
+    if id(module) in above:
+        return
+    known = first.setdefault(id(module), name)
+    if known != name:
+        yield name, known
+    for child_name, child in module._modules.items():
+        if child is not None:
+            path = f"{name}.{child_name}" if name else child_name
+            yield from _walk_aliases(path, child, first, (*above, id(module)))
+
+
 def _walk(name: str, module: nn.Module, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
     module = unwrap(module)
     if id(module) in seen:

@@ -7,8 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+
+from .errors import UnsupportedConfig
+from .offloaded_weights import computing_device
+
+if TYPE_CHECKING:
+    from .tuner import AnyTuner
 
 
 class SwappedParameter:
@@ -54,6 +61,33 @@ class PlacedParameters:
                     parameter.data = present.data
             module._parameters.clear()
             module._parameters.update(held)
+
+
+def check_has_values(tuner: AnyTuner, host: nn.Module) -> None:
+    """Raise UnsupportedConfig if a tuner's weights were put beside offloaded ones, on 'meta', where they hold nothing.
+
+    A host that lies on 'meta' as a whole, to be filled later, is no such case.
+    """
+    lost = next((name for name, parameter in tuner.parameters().items() if parameter.is_meta), None)
+    if lost is not None and computing_device(host.modules()) is not None:
+        raise UnsupportedConfig(
+            f"{tuner.kind} tuner {tuner.name!r} would have {lost!r} beside weights that device_map has offloaded, such "
+            "as the embedding's; give these a device in device_map, or use another method, such as lora"
+        )
+
+
+def check_not_shared(tuner: AnyTuner, others: Iterable[AnyTuner], host: nn.Module) -> None:
+    """Raise UnsupportedConfig if an attached tuner changes weights of the host which another one changes too."""
+    own = {id(each) for each in (*tuner.host_parameters(), *tuner.parameters().values())}
+    names = {id(parameter): name for name, parameter in host.named_parameters()}
+    for other in others:
+        theirs = (*other.host_parameters(), *other.parameters().values())
+        shared = [names.get(id(each), "a weight") for each in theirs if id(each) in own]
+        if shared:
+            raise UnsupportedConfig(
+                f"tuners {other.name!r} ({other.kind}) and {tuner.name!r} ({tuner.kind}) both change the host's "
+                f"own weight {shared[0]!r}; only one of them can: choose other targets, or detach {other.name!r}"
+            )
 
 
 def find_shared(model: nn.Module) -> set[int]:

@@ -5,29 +5,29 @@ The host is changed in place and keeps its class; this wrapper adds the tuners' 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import MethodType
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from .checkpoint import DEFAULT_TUNER, SwiftConfig, TunerEntry, package_versions
-from .errors import DuplicateName, UnknownName, UnsupportedConfig
+from .errors import DuplicateName, InvalidCheckpoint, UnknownName, UnsupportedConfig
+from .host_weights import check_has_values, check_not_shared
 from .offloading import OffloadedTensors
 from .registry import nearest
-from .tuner import AnyTuner, Device, ParamGroup, Tuner
+from .rows import read_rows, watch_batches
+from .running_statistics import RestingNorms
+from .tuner import AnyTuner, Device, ParamGroup, RowChoice, Tuner
+from .wrapped_module import ParameterCount as ParameterCount
+from .wrapped_module import name_tied_once, take_signature
 
-
-class ParameterCount(NamedTuple):
-    """How many numbers a model holds, and how many of them train."""
-
-    trainable: int
-    total: int
+_MARK = "_swift_is_host"
+"""Attribute of a module that stands in a SwiftModel."""
 
 
 class SwiftModel(nn.Module):
@@ -38,6 +38,9 @@ class SwiftModel(nn.Module):
 
     Args:
         host: any torch module.
+
+    Raises:
+        UnsupportedConfig: it is none, or it stands in another SwiftModel.
     """
 
     host: nn.Module
@@ -45,15 +48,32 @@ class SwiftModel(nn.Module):
     _hf_peft_config_loaded = True
 
     def __init__(self, host: nn.Module) -> None:
+        if not isinstance(host, nn.Module):
+            raise UnsupportedConfig(
+                f"the model is {host!r:.80}; expected a torch module, such as load_model(...).model"
+            )
+        if _MARK in vars(host):
+            raise UnsupportedConfig(
+                f"this {type(host).__name__} stands in a SwiftModel already, which keeps account of its tuners; "
+                "give that one, or unload() it first"
+            )
         super().__init__()
         self.host = host
         self.training = host.training
         self._tuners: dict[str, AnyTuner] = {}
         self._offloaded: dict[str, OffloadedTensors] = {}
         self._host_flags = [(parameter, parameter.requires_grad) for parameter in host.parameters()]
-        # Trainers read the names of the arguments to know which columns a model takes.
-        self.forward = MethodType(_forward_with_signature_of(host), self)  # type: ignore[method-assign]  # as said
+        self._resting = RestingNorms()
+        self._row_choice: RowChoice | None = None
+        self._row_watch: RemovableHandle | None = None
+        vars(host)[_MARK] = True
+        take_signature(self, host)
+        name_tied_once(self)
         self._refresh_gradients()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        take_signature(self, self.host)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever the host takes and returns
         """Run the host with its active tuners; arguments and result are the host's."""
@@ -69,6 +89,12 @@ class SwiftModel(nn.Module):
             if host is None or name.startswith("__"):
                 raise
             return getattr(host, name)
+
+    def train(self, mode: bool = True) -> SwiftModel:
+        """Set the mode, but for norms that no tuner trains: their running statistics stay as they are."""
+        super().train(mode)
+        self._resting.update(self.host)
+        return self
 
     @property
     def tuners(self) -> dict[str, AnyTuner]:
@@ -107,7 +133,12 @@ class SwiftModel(nn.Module):
                 )
         try:
             tuner.attach(self.host)
-            self._check_host_parameters(tuner)
+            try:
+                check_has_values(tuner, self.host)
+                check_not_shared(tuner, self._tuners.values(), self.host)
+            except UnsupportedConfig:
+                tuner.detach()
+                raise
             self._tuners[tuner.name] = tuner
         finally:
             self._refresh_gradients()
@@ -115,7 +146,11 @@ class SwiftModel(nn.Module):
     def detach(self, name: str) -> None:
         """Take one tuner off. Raises UnknownName."""
         tuner = self._tuner(name)
-        self._restore(name)
+        try:
+            self._restore(name)
+        except InvalidCheckpoint:
+            # The temporary file is lost, and with it what goes anyway.
+            self._offloaded.pop(name).abandon()
         tuner.detach()
         del self._tuners[name]
         self._refresh_gradients()
@@ -150,30 +185,29 @@ class SwiftModel(nn.Module):
 
     @contextmanager
     def rows(self, names: Sequence[str | Sequence[str] | None]) -> Iterator[None]:
-        """Choose tuners for each row of a batch, while the block runs; afterwards those are active that were before.
+        """Choose tuners for each row of a batch, while the block runs; afterwards all is as before, other choices too.
 
         Args:
             names: for each row a tuner, several, or None for the host alone.
 
         Raises:
             UnknownName: a tuner of such a name is not attached.
-            UnsupportedConfig: a method acts on a whole batch only.
+            UnsupportedConfig: a method acts on a whole batch only, or the names are no list.
 
         Example:
             >>> with model.rows(["poems", None, "code"]):
             ...     model(input_ids=three_rows)
         """
-        choice = [frozenset([each] if isinstance(each, str) else each or ()) for each in names]
-        before = self.active_tuners
+        choice = read_rows(names)
+        before, outer = self.active_tuners, self._row_choice
         self.set_active_tuners(sorted(set[str]().union(*choice)))
         try:
-            for name in self.active_tuners:
-                self._tuners[name].choose_rows(choice)
+            self._choose_rows(choice)
             yield
         finally:
-            for tuner in self._tuners.values():
-                tuner.choose_rows(None)
+            self._choose_rows(None)
             self.set_active_tuners(before)
+            self._choose_rows(outer)
 
     def offload(self, *names: str, device: Device = "cpu") -> int:
         """Switch tuners off and move their weights out of the way; activating one brings it back.
@@ -252,8 +286,7 @@ class SwiftModel(nn.Module):
 
     def print_trainable_parameters(self) -> None:
         """Print how much of the model trains."""
-        trainable, total = self.count_parameters()
-        print(f"{trainable:,} of {total:,} parameters train ({trainable / max(total, 1):.2%})")
+        print(self.count_parameters())
 
     def save_pretrained(self, folder: str | Path, *, swift_config: SwiftConfig | None = None) -> SwiftConfig:
         """Write every tuner, and swift.json.
@@ -271,7 +304,7 @@ class SwiftModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         entries = []
         for name, tuner in self._tuners.items():
-            place = "." if name == DEFAULT_TUNER else name
+            place = place_of(name)
             with self._at_hand(name):
                 tuner.save(folder / place)
             entries.append(TunerEntry(name=name, kind=tuner.kind, folder=place))
@@ -302,15 +335,26 @@ class SwiftModel(nn.Module):
             self.detach(name)
         for parameter, flag in self._host_flags:
             parameter.requires_grad_(flag)
+        self._resting.release(self.host)
+        vars(self.host).pop(_MARK, None)
         return self.host
 
     def _known(self, name: str) -> str:
         return self._tuner(name).name
 
     def _tuner(self, name: str) -> AnyTuner:
-        if name not in self._tuners:
-            raise UnknownName(f"tuner {name!r} is not attached; {nearest(name, self._tuners)}")
+        if not isinstance(name, str) or name not in self._tuners:
+            raise UnknownName(f"tuner {name!r} is not attached; {nearest(str(name), self._tuners)}")
         return self._tuners[name]
+
+    def _choose_rows(self, choice: RowChoice | None) -> None:
+        self._row_choice = choice
+        self._row_watch = watch_batches(self.host, choice, instead_of=self._row_watch)
+        for tuner in self._tuners.values():
+            tuner.choose_rows(None)
+        if choice is not None:
+            for name in self.active_tuners:
+                self._tuners[name].choose_rows(choice)
 
     def _switch(self, wanted: set[str]) -> None:
         # Off before on, so that two which exclude each other can be exchanged.
@@ -321,7 +365,8 @@ class SwiftModel(nn.Module):
 
     def _restore(self, name: str) -> None:
         if name in self._offloaded:
-            self._offloaded.pop(name).restore()
+            self._offloaded[name].restore()
+            del self._offloaded[name]
 
     @contextmanager
     def _at_hand(self, name: str) -> Iterator[None]:
@@ -334,20 +379,6 @@ class SwiftModel(nn.Module):
             if offloaded is not None:
                 self.offload(name, device=offloaded.device)
 
-    def _check_host_parameters(self, tuner: AnyTuner) -> None:
-        """Refuse a tuner, attached just now, that changes weights of the host which another one changes too."""
-        own = {id(each) for each in (*tuner.host_parameters(), *tuner.parameters().values())}
-        names = {id(parameter): name for name, parameter in self.host.named_parameters()}
-        for other in self._tuners.values():
-            theirs = (*other.host_parameters(), *other.parameters().values())
-            shared = [names.get(id(each), "a weight") for each in theirs if id(each) in own]
-            if shared:
-                tuner.detach()
-                raise UnsupportedConfig(
-                    f"tuners {other.name!r} ({other.kind}) and {tuner.name!r} ({tuner.kind}) both change the host's "
-                    f"own weight {shared[0]!r}; only one of them can: choose other targets, or detach {other.name!r}"
-                )
-
     def _refresh_gradients(self) -> None:
         """Let exactly the parameters of trainable, active tuners require gradients."""
         for parameter in self.host.parameters():
@@ -356,15 +387,9 @@ class SwiftModel(nn.Module):
             if tuner.trainable and tuner.active:
                 for parameter in tuner.trained_now().values():
                     parameter.requires_grad_(True)
+        self._resting.update(self.host)
 
 
-def _forward_with_signature_of(host: nn.Module) -> Callable[..., Any]:
-    # Bound to the model rather than closing over it, so that a deep copy gets a forward of its own.
-    def forward(self: SwiftModel, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever the host takes and returns
-        return self.host(*args, **kwargs)
-
-    signature = inspect.signature(host.forward)
-    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    rest = [each for each in signature.parameters.values() if each.name != "self"]
-    forward.__signature__ = signature.replace(parameters=[first, *rest])  # type: ignore[attr-defined]  # read by inspect
-    return forward
+def place_of(name: str) -> str:
+    """Return the folder of a tuner in a checkpoint."""
+    return "." if name == DEFAULT_TUNER else name

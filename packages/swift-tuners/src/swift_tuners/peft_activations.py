@@ -13,6 +13,7 @@ from peft import LoraConfig, get_eva_state_dict
 from torch import Tensor, nn
 
 from .errors import MissingDependency, UnsupportedConfig
+from .peft_checks import find_embedding
 from .peft_layers import PeftLayer
 from .targets import unwrap
 
@@ -20,6 +21,8 @@ Batch: TypeAlias = Mapping[str, Any]
 """Arguments of one forward of the host."""
 _MAX_ROUNDS = 100
 _IGNORED = -100
+# What models raise for arguments of wrong names, types and shapes.
+_MISFITS = (TypeError, ValueError, IndexError, KeyError, AttributeError, RuntimeError)
 
 
 def eva_directions(
@@ -30,8 +33,10 @@ def eva_directions(
     Layers whose inputs vary in more directions get more of the common number of ranks, others fewer, down to 0.
 
     Raises:
-        UnsupportedConfig: the batches are too small, or another adapter is on the model already.
+        UnsupportedConfig: the batches are too small, or no arguments of the model; or another adapter is on the model
+            already.
     """
+    _check_batches(model, batches)
     if hasattr(model, "peft_config"):
         raise UnsupportedConfig(
             "EVA looks at the model without adapters, and this one has some; give the tuner that starts by 'eva' first"
@@ -51,7 +56,7 @@ def eva_directions(
                 f"times rho, {config.r} x {getattr(config.eva_config, 'rho', 2)}: give larger batches"
             )
         with torch.no_grad():
-            host(**batch)
+            _run(host, batch)
 
     try:
         # PEFT prints a line for each layer and batch that it skips.
@@ -88,8 +93,10 @@ def corda_factors(
         adapter: its name.
 
     Raises:
-        UnsupportedConfig: an input is not finite, or a layer is not used on these batches.
+        UnsupportedConfig: an input is not finite, a layer is not used on these batches, or they are no arguments of the
+            model.
     """
+    _check_batches(model, batches)
     sums: dict[str, Tensor] = {}
     mask: list[Tensor | None] = [None]
     handles = [
@@ -100,7 +107,7 @@ def corda_factors(
         with _as_it_answers(model):
             for batch in batches:
                 mask[0] = _counted(batch)
-                model(**batch)
+                _run(model, batch)
     finally:
         for handle in handles:
             handle.remove()
@@ -142,6 +149,55 @@ def _add_covariance(
     if not torch.isfinite(rows).all():
         raise UnsupportedConfig(f"the input of layer {path!r} is not finite on the calibration batches; check them")
     sums[path] = sums.get(path, 0) + rows.T @ rows
+
+
+def _check_batches(model: nn.Module, batches: Sequence[Batch]) -> None:
+    """Raise UnsupportedConfig if a batch holds no named arguments, or ids that the model has no embedding for."""
+    size = getattr(find_embedding(model), "num_embeddings", None)
+    for index, batch in enumerate(batches):
+        where = f"calibration[{index}]"
+        if not isinstance(batch, Mapping) or not all(isinstance(name, str) for name in batch):
+            raise UnsupportedConfig(
+                f"{where} is a {type(batch).__name__}; expected the arguments of one forward by name, such as "
+                "{'input_ids': ...}"
+            )
+        ids, labels = batch.get("input_ids"), batch.get("labels")
+        if ids is None:
+            continue
+        if not isinstance(ids, Tensor) or ids.is_floating_point() or not ids.numel():
+            raise UnsupportedConfig(f"input_ids of {where} are {ids!r:.80}; expected a tensor of token ids")
+        outside = ids[(ids < 0) | (ids >= size)] if isinstance(size, int) else ids[:0]
+        if outside.numel():
+            raise UnsupportedConfig(
+                f"input_ids of {where} hold {int(outside.flatten()[0])}, outside the model's vocabulary of {size}; "
+                "encode the texts with the model's own tokenizer"
+            )
+        mask = batch.get("attention_mask")
+        # One of four dimensions says more than which tokens are padding.
+        for name, given in {
+            "labels": labels,
+            "attention_mask": mask if getattr(mask, "ndim", 2) == 2 else None,
+        }.items():
+            if given is not None and (not isinstance(given, Tensor) or given.shape != ids.shape):
+                raise UnsupportedConfig(
+                    f"{name} of {where} has another shape than its input_ids, {tuple(ids.shape)}; give one a token"
+                )
+
+
+def _run(model: nn.Module, batch: Batch) -> None:
+    """Call the model. Raises UnsupportedConfig: it cannot be called with this."""
+    try:
+        model(**batch)
+    except torch.OutOfMemoryError:
+        raise
+    except _MISFITS as error:
+        if isinstance(error, UnsupportedConfig):
+            raise
+        shapes = {name: tuple(each.shape) if isinstance(each, Tensor) else each for name, each in batch.items()}
+        raise UnsupportedConfig(
+            f"{type(model).__name__} cannot be called with a calibration batch, {shapes!r:.120}: {error!r:.200}; "
+            "give arguments of its forward as they come in training"
+        ) from error
 
 
 def _counted(batch: Batch) -> Tensor | None:

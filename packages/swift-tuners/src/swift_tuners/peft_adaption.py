@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from .errors import InvalidName, TargetNotFound, UnsupportedConfig
 from .host_modules import host_modules
 from .peft_checkpoint import KEY_PREFIX, PEFT_WEIGHTS_FILE, name_of, write_peft_config
+from .peft_checks import check_numbers
 from .tuner import Phase, RowChoice, Tuner
 from .weights import check_state, read_safetensors, write_safetensors
 
@@ -175,6 +176,7 @@ def _attend(attention: nn.Module, branch: nn.Module, hidden: Tensor, rotation: t
 
 def _find_places(config: PeftConfig, model: nn.Module) -> dict[str, nn.Module]:
     kind, options = type(config).__name__, cast("Any", config)
+    check_numbers(config, kind)
     model_type = getattr(getattr(model, "config", None), "model_type", None)
     if model_type not in _MODEL_TYPES:
         raise UnsupportedConfig(

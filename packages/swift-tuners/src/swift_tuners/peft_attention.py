@@ -7,7 +7,7 @@ numbers: the host would drift with every step.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import MethodType
+from functools import partial
 from typing import Any, cast
 
 from torch import nn
@@ -20,7 +20,7 @@ def keep_attention_weights(layers: Iterable[nn.Module]) -> None:
     for layer in layers:
         if isinstance(unwrap(layer), nn.MultiheadAttention) and hasattr(layer, "unmerge"):
             # An attribute of the layer, which goes with it; a hook would keep torch's encoder from fusing.
-            cast("Any", layer).forward = MethodType(_forward, layer)
+            cast("Any", layer).forward = partial(_forward, layer)
 
 
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as the layer's own

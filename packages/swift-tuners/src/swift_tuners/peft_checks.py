@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
 from peft import PeftConfig, PeftType
-from torch import nn
+from peft.tuners.tuners_utils import check_target_module_exists
+from torch import Tensor, nn
 
 from .bypassed import is_bypassed, is_never_called
-from .errors import DuplicateName, InvalidName, TargetNotFound, UnsupportedConfig
-from .peft_layers import PeftLayer, adapters_in, find_layers, trains_in_full
+from .errors import CannotMerge, DuplicateName, InvalidName, TargetNotFound, UnsupportedConfig
+from .host_modules import alias_names
+from .peft_layers import PeftLayer, adapters_in, find_layers, named_layers, trains_in_full
+from .quantizer import quantizer_of
 from .registry import nearest
 from .targets import ALL_LINEAR, find_expert_parameters, find_targets, host_modules, unwrap
 
@@ -36,6 +40,7 @@ REFUSED_OPTIONS: dict[str, str] = {
 def check_method(config: PeftConfig) -> None:
     """Raise UnsupportedConfig for methods and options that cannot be kept to what a tuner promises."""
     kind = type(config).__name__
+    check_numbers(config, kind)
     if config.is_prompt_learning or config.is_adaption_prompt:
         raise UnsupportedConfig(f"{kind} adds to the model's input and is none of the methods that change layers")
     reason = REFUSED.get(cast("PeftType", config.peft_type))
@@ -44,6 +49,14 @@ def check_method(config: PeftConfig) -> None:
     for option, reason in REFUSED_OPTIONS.items():
         if getattr(config, option, None):
             raise UnsupportedConfig(f"{option} of {kind} is not supported: {reason}; leave it out")
+
+
+def check_numbers(config: object, kind: str) -> None:
+    """Raise UnsupportedConfig if an option, or a number inside of it, is infinite or no number at all."""
+    for option, given in vars(config).items():
+        values = given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]
+        if not all(math.isfinite(each) for each in values if isinstance(each, float)):
+            raise UnsupportedConfig(f"{option} of {kind} is {given!r:.80}; expected a finite number")
 
 
 def check_name(model: nn.Module, name: str) -> None:
@@ -102,12 +115,30 @@ def _check_rows(rows: object, embeddings: Sequence[nn.Module]) -> None:
             )
 
 
+def find_embedding(model: nn.Module) -> nn.Module | None:
+    """Return the embedding of tokens that a model of transformers' kind names, without tuners around it."""
+    try:
+        found = cast("Any", model).get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        return None
+    found = unwrap(found) if isinstance(found, nn.Module) else None
+    # Vision models answer with the convolution that reads patches.
+    return found if hasattr(found, "embedding_dim") else None
+
+
+def is_targeted(config: object, name: str) -> bool:
+    """Say whether PEFT takes this for the name of a module that the config means."""
+    return bool(check_target_module_exists(config, name))
+
+
 def check_parameters(config: PeftConfig, model: nn.Module) -> None:
     """Raise TargetNotFound if an entry of target_parameters names no parameter of the model."""
+    modules = dict(host_modules(model))
+    places = {path: path for path in modules} | alias_names(model)
     names = [
         f"{path}.{name}" if path else name
-        for path, module in host_modules(model)
-        for name, _ in module.named_parameters(recurse=False)
+        for path, first in places.items()
+        for name, _ in modules[first].named_parameters(recurse=False)
     ]
     for target in getattr(config, "target_parameters", None) or ():
         if not any(name == target or name.endswith(f".{target}") for name in names):
@@ -152,6 +183,24 @@ def check_called(model: nn.Module, name: str, *, required: bool) -> None:
                 f"{message}; leave it out, by longer target names or exclude_modules, or target the module around it"
             )
         logger.warning("tuner %r: %s", name, message)
+
+
+def check_own_weights(model: nn.Module, name: str) -> None:
+    """Raise CannotMerge if a weight that an adapter would be folded into is computed from others at each call.
+
+    Such are the weights of layers with weight or spectral norm, whichever of torch's ways made them.
+    """
+    for path, layer in named_layers(model, name):
+        base = unwrap(cast("nn.Module", layer))
+        if trains_in_full(layer) or quantizer_of(base) is not None:
+            continue
+        for weight in {"weight", "bias", "in_proj_weight", getattr(layer, "parameter_name", "weight")}:
+            if isinstance(getattr(base, weight, None), Tensor) and weight not in base._parameters:
+                raise CannotMerge(
+                    f"tuner {name!r} cannot be folded into the {weight} of {path!r}, which is computed from other "
+                    "tensors (a parametrization, such as weight norm), so that the update would be lost; remove the "
+                    "parametrization first, or save the tuner instead"
+                )
 
 
 def _layers_around_outputs(model: nn.Module, name: str) -> list[nn.Module]:

@@ -52,6 +52,8 @@ class Injection:
                 # Several adapters on one model are what we want.
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")
                 self.tuner = _on_bare_host(config)(model, config, adapter_name=name)
+            # From here on it is PEFT's, whose class pickle finds.
+            self.tuner.__class__ = cast("type[BaseTuner]", type(self.tuner).__base__)
             _unnest_tied_tokens(model)
             self.tuner._cast_adapter_dtype(adapter_name=name)
             _tie_again(model, name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peft import AdaLoraConfig, LNTuningConfig, OFTConfig
+from peft import AdaLoraConfig, LNTuningConfig, OFTConfig, OSFConfig
 
 from .peft_adalora import AdaLoraTuner
 from .peft_lora_plus import read_lora_plus
 from .peft_norms import NormTuner
 from .peft_oft import OftTuner
+from .peft_osf import OsfTuner
 from .peft_starts import SavedStart, StartedLoraTuner, start_of
 from .peft_tuner import PeftTuner, read_peft_config
 
@@ -42,6 +43,8 @@ def build_peft_tuner(config: PeftConfig, *, name: str, from_checkpoint: bool = F
         return NormTuner(config, name=name, from_checkpoint=from_checkpoint)
     if isinstance(config, OFTConfig):
         return OftTuner(config, name=name, from_checkpoint=from_checkpoint)
+    if isinstance(config, OSFConfig):
+        return OsfTuner(config, name=name, from_checkpoint=from_checkpoint)
     if start_of(config) is not None:
         return StartedLoraTuner(config, name=name, from_checkpoint=from_checkpoint)
     return PeftTuner(config, name=name, from_checkpoint=from_checkpoint)

@@ -53,14 +53,54 @@ class PeftLayer(Protocol):
 
 
 def find_layers(model: nn.Module) -> list[tuple[nn.Module, str, PeftLayer]]:
-    """Return every layer with its parent and its name there; outer layers come before those inside them."""
+    """Return every layer once, with its parent and its first name there; outer ones come before those inside them."""
+    modules = dict(model.named_modules())
     return [
         (parent, name, cast("PeftLayer", child))
-        for parent in model.modules()
+        for path, parent in modules.items()
         for name, child in parent.named_children()
         # Around trainable tokens PEFT puts two modules, of which the outer one switches the inner one too.
         if is_wrapper(child) and not (name == "token_adapter" and is_wrapper(parent))
+        # Torch gives a module under several names the first one.
+        if f"{path}.{name}".removeprefix(".") in modules
     ]
+
+
+def find_places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Return where each module stands, by its identity: the parents and its names there; several, if it has aliases."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for parent in model.modules():
+        for name, child in parent._modules.items():
+            found.setdefault(id(child), []).append((parent, name))
+    return found
+
+
+class Aliases:
+    """The modules of a host that stand in several places, of which PEFT changes the first only.
+
+    Args:
+        model: the host, before an injection.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._groups = [
+            (places[0][0]._modules[places[0][1]], places) for places in find_places(model).values() if len(places) > 1
+        ]
+
+    def follow(self) -> None:
+        """Put the layer that PEFT has put into one place of a module into its others too.
+
+        Where a module trains in full or in rows for tokens, PEFT can have put a layer into each place: one stays.
+        """
+        for before, places in self._groups:
+            present = [parent._modules.get(child) for parent, child in places]
+            layer = next((each for each in present if each is not before and is_wrapper(each)), None)
+            if layer is None or before is None:
+                continue
+            for parent, child in places:
+                present_here = parent._modules.get(child)
+                if present_here is before or (is_wrapper(present_here) and inside(cast("Any", present_here)) is before):
+                    parent._modules[child] = layer
 
 
 def named_layers(model: nn.Module, adapter: str) -> list[tuple[str, PeftLayer]]:
@@ -158,15 +198,30 @@ def without_others(model: nn.Module, adapter: str | None) -> Iterator[None]:
 
     PEFT derives names of tensors and sizes of projections from the whole model, whoever its layers belong to.
     """
-    foreign = [each for each in find_layers(model) if adapter is None or adapter not in all_names_in(each[2])]
+    foreign = [layer for _, _, layer in find_layers(model) if adapter is None or adapter not in all_names_in(layer)]
+    places = find_places(model)
     # The inner ones first, so that an outer one is replaced by what is then inside it.
-    for parent, child, layer in reversed(foreign):
-        parent._modules[child] = inside(layer)
+    for layer in reversed(foreign):
+        for parent, child in places[id(layer)]:
+            parent._modules[child] = inside(layer)
+    # What stands under several names stands under the first one with PEFT.
+    left = find_places(model)
+    hidden = [
+        (parent, child, cast("nn.Module", layer))
+        for first_parent, first_child, layer in find_layers(model)
+        for parent, child in left[id(layer)]
+        if (parent, child) != (first_parent, first_child)
+    ]
+    for parent, child, module in hidden:
+        parent._modules[child] = unwrap(module)
     try:
         yield
     finally:
-        for parent, child, layer in foreign:
-            parent._modules[child] = cast("nn.Module", layer)
+        for parent, child, module in hidden:
+            parent._modules[child] = module
+        for layer in foreign:
+            for parent, child in places[id(layer)]:
+                parent._modules[child] = cast("nn.Module", layer)
 
 
 def remove_adapter(model: nn.Module, adapter: str) -> None:
@@ -174,13 +229,15 @@ def remove_adapter(model: nn.Module, adapter: str) -> None:
 
     Where it was a layer's last one, the host's module takes the layer's place.
     """
+    places = find_places(model)
     # The inner ones first: one adapter can have several layers around one module.
-    for parent, child, layer in reversed(find_layers(model)):
+    for _, _, layer in reversed(find_layers(model)):
         held = all_names_in(layer)
         if adapter not in held:
             continue
         if held == {adapter}:
-            setattr(parent, child, inside(layer))
+            for parent, child in places[id(layer)]:
+                parent._modules[child] = inside(layer)
             continue
         # First off, then away: deleting an adapter that is on makes PEFT switch another one on.
         active = [name for name in active_in(layer) if name != adapter]

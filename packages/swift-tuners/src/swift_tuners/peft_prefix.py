@@ -14,8 +14,8 @@ from peft.utils import _prepare_prompt_learning_config
 from torch import Tensor, nn
 
 from .errors import CheckpointMismatch, UnsupportedConfig
-from .host_modules import unwrap
 from .models.key_value_cache import layers_without_cache
+from .peft_checks import check_numbers, find_embedding
 
 EMBEDDED = (PeftType.PROMPT_TUNING, PeftType.P_TUNING)
 """Methods whose virtual tokens are embeddings in front of the input's."""
@@ -44,6 +44,7 @@ def check_method(config: PeftConfig) -> None:
         raise UnsupportedConfig(
             f"{kind} is not supported: {reason}; use PromptTuningConfig, PromptEncoderConfig or PrefixTuningConfig"
         )
+    check_numbers(config, kind)
     num_virtual = getattr(config, "num_virtual_tokens", None)
     if not isinstance(num_virtual, int) or num_virtual < 1:
         raise UnsupportedConfig(f"num_virtual_tokens of {kind} is {num_virtual!r}; expected a number above 0")
@@ -70,7 +71,7 @@ def check_host(config: PeftConfig, model: nn.Module) -> nn.Module:
     own: Any = model.config
     if getattr(own, "is_encoder_decoder", False):
         raise UnsupportedConfig(f"{kind} works on models with one stack of layers; {host} is an encoder-decoder")
-    embedding = _find_embedding(model)
+    embedding = find_embedding(model)
     if embedding is None:
         raise UnsupportedConfig(f"{kind} puts tokens before a model's input; {host} has no input embeddings")
     if config.peft_type in CACHED:
@@ -136,16 +137,6 @@ def split_prefix(prefix_VX: Tensor, config: PeftConfig, num_rows: int) -> list[t
     states = prefix_VX.view(prefix_VX.shape[0], 2 * sizes.num_layers, heads, sizes.token_dim // heads)
     states = states.permute(1, 2, 0, 3).unsqueeze(1).expand(-1, num_rows, -1, -1, -1)
     return [(states[2 * layer], states[2 * layer + 1]) for layer in range(sizes.num_layers)]
-
-
-def _find_embedding(model: nn.Module) -> nn.Module | None:
-    try:
-        found = cast("Any", model).get_input_embeddings()
-    except (NotImplementedError, AttributeError):
-        return None
-    found = unwrap(found) if isinstance(found, nn.Module) else None
-    # Vision models answer with the convolution that reads patches.
-    return found if hasattr(found, "embedding_dim") else None
 
 
 def _is_headless(model: nn.Module) -> bool:

@@ -7,7 +7,8 @@ as embeddings or as cached keys and values; a hook after it takes the virtual po
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -319,6 +320,25 @@ class PromptTuner(Tuner[PeftConfig]):
                 )
 
 
+@contextmanager
+def _checked_ids(embedding: nn.Module, tokenizer: str) -> Iterator[None]:
+    """Refuse ids that the embedding has no rows for: it would raise an IndexError, or stop a GPU."""
+
+    def check(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        size, largest = cast("Any", embedding).num_embeddings, int(args[0].max())
+        if largest >= size:
+            raise UnsupportedConfig(
+                f"tokenizer_name_or_path {tokenizer!r} has token {largest}, and the vocabulary of the model ends at "
+                f"{size - 1}; give the model's own tokenizer, or resize its embeddings first"
+            )
+
+    handle = embedding.register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _build_encoder(config: PeftConfig, embedding: nn.Module) -> nn.Module:
     """Return a new encoder of PEFT's.
 
@@ -332,7 +352,8 @@ def _build_encoder(config: PeftConfig, embedding: nn.Module) -> nn.Module:
             # Nobody is asked over the network without the user's knowing.
             options.tokenizer_kwargs = {**(options.tokenizer_kwargs or {}), "local_files_only": True}
         try:
-            prompt: nn.Module = PromptEmbedding(config, embedding)
+            with _checked_ids(embedding, str(options.tokenizer_name_or_path)):
+                prompt: nn.Module = PromptEmbedding(config, embedding)
         except OSError as error:
             raise UnsupportedConfig(
                 f"tokenizer_name_or_path {options.tokenizer_name_or_path!r} is no tokenizer on this machine: {error}; "

@@ -21,7 +21,7 @@ from peft import LoraConfig, PeftConfig
 from torch import Tensor, nn
 
 from .errors import InvalidCheckpoint, UnsupportedConfig
-from .host_weights import SwappedParameter, find_shared
+from .host_weights import find_shared
 from .offloaded_weights import is_offloaded
 from .peft_activations import Batch, corda_factors, eva_directions
 from .peft_checkpoint import KEY_PREFIX, write_peft_config
@@ -29,7 +29,9 @@ from .peft_layers import PeftLayer, named_layers
 from .peft_loftq import loftq_factors
 from .peft_saved_start import START_FILE, double_rank
 from .peft_saved_start import SavedStart as SavedStart
+from .peft_started_weight import StartedWeight
 from .peft_tuner import PEFT_WEIGHTS_FILE, PeftTuner
+from .quantizer import quantizer_of
 from .targets import unwrap
 from .tuner import AnyTuner
 from .weights import check_state, write_safetensors
@@ -78,7 +80,8 @@ class StartedLoraTuner(PeftTuner):
         # PEFT injects a plain LoRA; the start is made here, where the host's own weights are kept.
         own = self.lora_config
         own.init_lora_weights, own.loftq_config, own.eva_config, own.corda_config = True, {}, None, None
-        self._weights: dict[str, _StartedWeight] = {}
+        self._weights: dict[str, StartedWeight] = {}
+        self._resolved = False
 
     @property
     def lora_config(self) -> LoraConfig:
@@ -112,7 +115,7 @@ class StartedLoraTuner(PeftTuner):
             if self._start == "corda":
                 factors = corda_factors(model, self._asked, layers, calibration or [], self.name)
             for path, layer in layers.items():
-                weight = _StartedWeight(layer, self.name)
+                weight = StartedWeight(layer, self.name)
                 self._weights[path] = weight
                 if self._saved is not None:
                     # The start comes with the checkpoint's weights.
@@ -178,9 +181,9 @@ class StartedLoraTuner(PeftTuner):
         if self._start == "loftq":
             return state
         for path, weight in self._weights.items():
-            (a_key, b_key), (initial_a, initial_b) = _keys(state, path), weight.initial
-            state[a_key] = torch.cat([state[a_key], initial_a])
-            state[b_key] = torch.cat([state[b_key], -initial_b], dim=1)
+            (a_keys, b_keys), (initial_a, initial_b) = _keys(state, path), weight.initial
+            state |= dict.fromkeys(a_keys, torch.cat([state[a_keys[0]], initial_a]))
+            state |= dict.fromkeys(b_keys, torch.cat([state[b_keys[0]], -initial_b], dim=1))
         return state
 
     def load_state(self, state: Mapping[str, Tensor], *, origin: str = "the state") -> None:
@@ -194,12 +197,13 @@ class StartedLoraTuner(PeftTuner):
         given = dict(state)
         if self._start != "loftq":
             for path, weight in self._weights.items():
-                a_key, b_key = _keys(rank_r, path)
-                rank = len(rank_r[a_key])
-                (given[a_key], initial_a), (given[b_key], initial_b) = (
-                    state[a_key].split(rank),
-                    state[b_key].split(rank, dim=1),
+                a_keys, b_keys = _keys(rank_r, path)
+                rank = len(rank_r[a_keys[0]])
+                (own_a, initial_a), (own_b, initial_b) = (
+                    state[a_keys[0]].split(rank),
+                    state[b_keys[0]].split(rank, dim=1),
                 )
+                given |= dict.fromkeys(a_keys, own_a) | dict.fromkeys(b_keys, own_b)
                 weight.take_out(initial_a, -initial_b, active=self.active)
         super().load_state(given, origin=origin)
 
@@ -217,6 +221,11 @@ class StartedLoraTuner(PeftTuner):
             return
         write_peft_config(double_rank(own), self.model, folder)
         SavedStart.of(own, str(self._start)).write(folder)
+
+    def _resolve_targets(self, model: nn.Module) -> None:
+        # Once EVA has spread the ranks, a name of the user's may have none left.
+        if not self._resolved:
+            super()._resolve_targets(model)
 
     def _asked_as_saved(self) -> LoraConfig:
         """Return the config with its start, which PEFT computes anew from the base weights."""
@@ -269,11 +278,17 @@ class StartedLoraTuner(PeftTuner):
             if "lora_A" not in layer.adapter_layer_names:
                 continue
             base = unwrap(cast("nn.Module", layer))
-            weight, reason = getattr(base, "weight", None), ""
-            if not (isinstance(base, nn.Linear) or type(base).__name__ == "Conv1D"):
+            weight, quantizer, reason = getattr(base, "weight", None), quantizer_of(base), ""
+            if quantizer is not None:
+                reason = f"its weight is quantized with {quantizer.name}; load the base unquantized"
+            elif not (isinstance(base, nn.Linear) or type(base).__name__ == "Conv1D"):
                 reason = f"it is a {type(base).__name__} and no linear layer"
-            elif not isinstance(weight, nn.Parameter) or weight.dtype not in _FLOATS:
-                reason = f"its weight is quantized, of type {getattr(weight, 'dtype', None)}; load the base unquantized"
+            elif isinstance(weight, nn.Parameter) and weight.dtype not in _FLOATS:
+                reason = f"its weight is quantized, of type {weight.dtype}; load the base unquantized"
+            elif not isinstance(weight, nn.Parameter):
+                reason = (
+                    "its weight is computed from others (a parametrization, such as weight norm); remove that first"
+                )
             elif is_offloaded(base):
                 reason = "device_map has offloaded its weight; give it a device, or use another start"
             elif id(weight) in shared:
@@ -295,6 +310,7 @@ class StartedLoraTuner(PeftTuner):
         config = self.lora_config
         config.target_modules = [name for name in names if name not in found or len(found[name])]
         self._spread_ranks({name: len(rows) for name, rows in found.items() if len(rows)})
+        self._resolved = True
         super().attach(model)
         layers = dict(named_layers(model, self.name))
         for name, directions in found.items():
@@ -317,58 +333,6 @@ class StartedLoraTuner(PeftTuner):
         config.alpha_pattern = alphas_first | alpha_pattern
 
 
-class _StartedWeight:
-    """One base weight, and the part A0, B0 that was taken out of it."""
-
-    def __init__(self, layer: PeftLayer, adapter: str) -> None:
-        self._layer = cast("Any", layer)
-        self._adapter = adapter
-        self.swapped = SwappedParameter(self._layer.get_base_layer().weight)
-        self.initial = tuple(torch.zeros_like(each) for each in self._own())
-
-    def start_by_peft(self, start: str) -> None:
-        """Let PEFT compute A0 and B0."""
-        if start == "olora":
-            self._layer.olora_init(self._adapter)
-        else:
-            self._layer.pissa_init(self._adapter, start)
-        self.take_out(*(each.clone() for each in self._own()))
-
-    def start_from(self, initial_a: Tensor, initial_b: Tensor) -> None:
-        """Begin with these A0 and B0, and take them out of the weight."""
-        for own, given in zip(self._own(), (initial_a, initial_b), strict=True):
-            own.copy_(given)
-        self.take_out(*(each.clone() for each in self._own()))
-
-    def replace(self, weight: Tensor, initial_a: Tensor, initial_b: Tensor) -> None:
-        """Begin with these A0 and B0, and put another weight into the host's place."""
-        for own, given in zip(self._own(), (initial_a, initial_b), strict=True):
-            own.copy_(given)
-        self.swapped.parameter.data = weight
-
-    def take_out(self, initial_a: Tensor, initial_b: Tensor, *, active: bool = True) -> None:
-        """Make the weight W - s B0 A0, from A0 and B0 alone: a resumed run has the same bits as the first.
-
-        Args:
-            initial_a: A0.
-            initial_b: B0.
-            active: whether the tuner is on, and its weight in the host.
-        """
-        parameter = self.swapped.parameter
-        self.initial = tuple(each.to(parameter.device, torch.float32).contiguous() for each in (initial_a, initial_b))
-        if active:
-            self.swapped.swap()
-        part = self._layer.scaling[self._adapter] * self.initial[1] @ self.initial[0]
-        rest = parameter.data.float() - (part.T if self._layer.fan_in_fan_out else part)
-        self.swapped.swap()
-        parameter.data = rest.to(parameter.dtype)
-        if not active:
-            self.swapped.swap()
-
-    def _own(self) -> tuple[Tensor, Tensor]:
-        return tuple(getattr(self._layer, each)[self._adapter].weight.detach() for each in ("lora_A", "lora_B"))
-
-
 def _matching(pattern: Mapping[str, Any] | None, name: str, default: float) -> float:
     for key, value in (pattern or {}).items():
         if re.match(rf"(.*\.)?({key})$", name):
@@ -376,7 +340,12 @@ def _matching(pattern: Mapping[str, Any] | None, name: str, default: float) -> f
     return default
 
 
-def _keys(state: Mapping[str, Tensor], path: str) -> tuple[str, str]:
-    """Return the keys of A and B of a layer; other tuners' layers around it are in its path and not in the keys."""
+def _keys(state: Mapping[str, Tensor], path: str) -> tuple[list[str], list[str]]:
+    """Return the keys of A and those of B of a layer, several where it lies in a block of several names.
+
+    Other tuners' layers around it are in its path and not in the keys.
+    """
     plain = ".".join(part for part in path.split(".") if part not in ("base_layer", "original_module"))
-    return f"{plain}.lora_A.weight", f"{plain}.lora_B.weight"
+    first = [state[f"{plain}.{matrix}.weight"] for matrix in ("lora_A", "lora_B")]
+    a_keys, b_keys = ([key for key, each in state.items() if each.data_ptr() == own.data_ptr()] for own in first)
+    return a_keys, b_keys

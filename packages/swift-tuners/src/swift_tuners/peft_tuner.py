@@ -24,10 +24,19 @@ from .peft_attention import keep_attention_weights
 from .peft_checkpoint import KEY_PREFIX, name_of, write_peft_config
 from .peft_checkpoint import PEFT_WEIGHTS_FILE as PEFT_WEIGHTS_FILE
 from .peft_checkpoint import read_peft_config as read_peft_config
-from .peft_checks import check_called, check_method, check_name, check_parameters, check_tokens, warn_of_missed_experts
+from .peft_checks import (
+    check_called,
+    check_method,
+    check_name,
+    check_own_weights,
+    check_parameters,
+    check_tokens,
+    warn_of_missed_experts,
+)
 from .peft_fused import call_adapted_layers
 from .peft_inject import Injection
 from .peft_layers import (
+    Aliases,
     PeftLayer,
     active_in,
     adapters_in,
@@ -47,9 +56,10 @@ from .peft_layers import (
 )
 from .peft_offloaded import check_at_hand, check_biases, check_offloaded
 from .peft_rows import check_rows, choose_rows
+from .peft_targets import rename_aliases, resolve_saved, resolve_targets
 from .quantized_layers import check_wrapped
 from .quantizer import check_merge_into
-from .targets import ALL_LINEAR, find_targets, host_modules, is_wrapper, unwrap
+from .targets import host_modules, is_wrapper, unwrap
 from .tuner import Phase, RowChoice, Tuner
 from .weights import check_state, read_safetensors, write_safetensors
 
@@ -129,8 +139,10 @@ class PeftTuner(Tuner[PeftConfig]):
         modules = {id(module) for module in model.modules()}
         self._placed = PlacedParameters(module for _, module in host_modules(model))
         states = [(layer, active_in(layer)) for _, _, layer in find_layers(model)]
+        aliases = Aliases(model)
         try:
             self._inject(model)
+            aliases.follow()
             self._model, self.active = model, True
             self._placed.keep(self._unstable_modules())
             self._biases = self._find_biases()
@@ -226,6 +238,7 @@ class PeftTuner(Tuner[PeftConfig]):
             raise CannotMerge(f"tuner {self.name!r} holds values that are not finite, in {broken[0]!r}; train it again")
         check_at_hand(self.model, self.name)
         check_merge_into(unwrap(cast("nn.Module", layer)) for _, _, layer in self._layers())
+        check_own_weights(self.model, self.name)
         for _, _, layer in self._layers():
             # The base class's own does nothing but raise, and so does Lily's: what it does depends on the input.
             if getattr(type(layer), "merge", None) is BaseTunerLayer.merge or mixes_rows(layer):
@@ -304,6 +317,7 @@ class PeftTuner(Tuner[PeftConfig]):
     def _without_base_weights(self, state: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
         """Leave out copies of the host's embeddings, which PEFT saves with an adapter on them."""
         own, host = self.state(), self.injection.host_state()
+        state = rename_aliases(state, own, self.model, origin)
         copies = [key for key in state if key not in own and key in host]
         for key in copies:
             if not torch.equal(state[key].to(host[key].device), host[key]):
@@ -314,19 +328,9 @@ class PeftTuner(Tuner[PeftConfig]):
         return {key: tensor for key, tensor in state.items() if key not in copies}
 
     def _resolve_targets(self, model: nn.Module) -> None:
-        """Spell out 'all-linear', and refuse entries that match nothing, which PEFT would pass over."""
-        if self.from_checkpoint:
-            return
-        targets = getattr(self.config, "target_modules", None)
-        if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
-            targets = [ALL_LINEAR]
-        if targets:
-            found = find_targets(model, targets if isinstance(targets, str) else sorted(targets))
-            if ALL_LINEAR in targets and not isinstance(targets, str):
-                cast("Any", self.config).target_modules = set(found)
-        to_save = getattr(self.config, "modules_to_save", None)
-        if to_save:
-            find_targets(model, list(to_save))
+        """Refuse names in the config that match nothing, which PEFT would pass over; a checkpoint's weights tell."""
+        resolve = resolve_saved if self.from_checkpoint else resolve_targets
+        resolve(self.config, model)
 
     def _find_biases(self) -> list[SwappedParameter]:
         """Return the host's biases that the config's `bias` asks for: all, or those of the adapter's layers."""

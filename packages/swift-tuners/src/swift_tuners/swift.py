@@ -7,14 +7,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
+from .args import TunerArgs
 from .checkpoint import DEFAULT_TUNER, FILE_NAME, PEFT_CONFIG_FILE, SwiftConfig, TunerEntry
-from .errors import InvalidCheckpoint, InvalidName, UnknownName, UnsupportedConfig
+from .errors import CheckpointMismatch, InvalidCheckpoint, InvalidName, UnknownName, UnsupportedConfig
 from .model import SwiftModel
+from .option_types import find_misfit
 from .registry import nearest
 from .tuner import CONFIG_FILE, AnyTuner, TunerConfig
 from .tuners import TUNERS
@@ -108,7 +111,7 @@ class Swift:
             for entry in entries
             if entry.name in names
         ]
-        with _undo_on_error(model) as tuned:
+        with _naming_base(folder, model), _undo_on_error(model) as tuned:
             for tuner, place in sorted(loaded, key=lambda pair: pair[0].phase):
                 tuner.trainable = trainable
                 tuned.attach(tuner)
@@ -130,8 +133,12 @@ def build_tuner(config: TunerConfig, *, name: str) -> AnyTuner:
     """Return the tuner that a config describes, not yet attached.
 
     Raises:
-        UnsupportedConfig: it is neither a config of ours nor of PEFT.
+        UnsupportedConfig: it is neither a config of ours nor of PEFT, or an option of ours is of another type.
     """
+    if isinstance(config, TunerArgs) and is_dataclass(config):
+        misfit = find_misfit(type(config), vars(config))
+        if misfit:
+            raise UnsupportedConfig(f"{type(config).__name__} of tuner {name!r}: {misfit}")
     build = getattr(config, "build_tuner", None)
     if callable(build) and not isinstance(config, type):
         tuner: AnyTuner = build(name)
@@ -226,6 +233,19 @@ def _undo_on_error(model: nn.Module) -> Iterator[SwiftModel]:
         if tuned is not model:
             tuned.unload()
         raise
+
+
+@contextmanager
+def _naming_base(folder: Path, model: nn.Module) -> Iterator[None]:
+    """Add the names of both models to the message of a CheckpointMismatch that has them not."""
+    try:
+        yield
+    except CheckpointMismatch as error:
+        base = SwiftConfig.read(folder).base_model if (folder / FILE_NAME).is_file() else None
+        if base is None or repr(base) in str(error):
+            raise
+        here = getattr(model, "name_or_path", None) or type(model).__name__
+        raise CheckpointMismatch(f"{error}; the checkpoint stands on {base!r}, this is {here!r}") from error
 
 
 def _check_name(name: object) -> str:

@@ -6,15 +6,15 @@ Names are those of the host as it was loaded: wrappers that other tuners put aro
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 from torch import nn
 
 from .bypassed import is_bypassed
 from .errors import TargetNotFound, UnsupportedConfig
+from .host_modules import alias_names, is_linear
 from .host_modules import host_modules as host_modules
-from .host_modules import is_linear
 from .host_modules import is_wrapper as is_wrapper
 from .host_modules import unwrap as unwrap
 from .module_map import map_modules
@@ -33,21 +33,34 @@ def find_targets(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
         model: the host.
         targets: 'all-linear' for every linear layer of the language side without the head; any other string is a
             regular expression over full names; a sequence holds full names or their ends, such as 'q_proj', and may
-            hold 'all-linear'.
+            hold 'all-linear'. Of a module that is registered under several names, each counts; the first is returned.
 
     Raises:
         TargetNotFound: an entry matches no module; the message shows the nearest names.
     """
     modules = dict(host_modules(model))
-    if isinstance(targets, str) and targets != ALL_LINEAR:
-        return _match_regex(modules, targets)
+    names = {name: name for name in modules} | alias_names(model)
     chosen: set[str] = set()
+    if isinstance(targets, str) and targets != ALL_LINEAR:
+        chosen.update(_match_regex(modules, names, targets))
+        return [name for name in modules if name in chosen]
     for target in [targets] if isinstance(targets, str) else targets:
-        matched = all_linear(model) if target == ALL_LINEAR else [name for name in modules if _ends_with(name, target)]
+        matched = (
+            all_linear(model)
+            if target == ALL_LINEAR
+            else [first for name, first in names.items() if matches(name, [target])]
+        )
         if not matched:
             raise TargetNotFound(_describe_missing(modules, target))
         chosen.update(matched)
     return [name for name in modules if name in chosen]
+
+
+def matches(name: str, targets: str | Iterable[str]) -> bool:
+    """Say whether a name is one that a regular expression, or one of several names or their ends, means."""
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def all_linear(model: nn.Module, parts: Collection[Part] = LANGUAGE) -> list[str]:
@@ -95,19 +108,15 @@ def find_expert_parameters(model: nn.Module) -> list[str]:
     ]
 
 
-def _match_regex(modules: dict[str, nn.Module], pattern: str) -> list[str]:
+def _match_regex(modules: dict[str, nn.Module], names: Mapping[str, str], pattern: str) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise TargetNotFound(f"{pattern!r} is no regular expression: {error}") from error
-    matched = [name for name in modules if name and compiled.fullmatch(name)]
+    matched = [first for name, first in names.items() if name and compiled.fullmatch(name)]
     if not matched:
         raise TargetNotFound(_describe_missing(modules, pattern))
     return matched
-
-
-def _ends_with(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")
 
 
 def _describe_missing(modules: dict[str, nn.Module], target: str) -> str:

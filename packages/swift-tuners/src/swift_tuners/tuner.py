@@ -194,7 +194,8 @@ class Tuner(ABC, Generic[ConfigT]):
             origin: what they come from, for messages.
 
         Raises:
-            CheckpointMismatch: their names or shapes are not this tuner's; nothing is copied.
+            CheckpointMismatch: their names, shapes or kinds of numbers are not this tuner's; nothing is copied.
+            InvalidCheckpoint: there are values that are not finite; nothing is copied.
         """
         own = self.state()
         check_state(state, own, origin=origin, base=f"it was made for another model or config than tuner {self.name!r}")

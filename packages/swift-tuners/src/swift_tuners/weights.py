@@ -61,7 +61,8 @@ def check_state(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, 
         base: the model that the checkpoint was made for, and the model at hand, for the message.
 
     Raises:
-        CheckpointMismatch: names or shapes differ.
+        CheckpointMismatch: names, shapes, or kinds of numbers differ.
+        InvalidCheckpoint: a tensor holds values that are not finite.
     """
     differing = [
         f"{name} is {tuple(given[name].shape)} there and {tuple(tensor.shape)} here"
@@ -79,6 +80,31 @@ def check_state(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, 
         if surplus:
             problems.append(f"the model has no place for {_shorten(surplus)}")
         raise CheckpointMismatch(f"{origin} does not fit this model: {', and '.join(problems)}; {base}")
+    foreign = [
+        f"{name} is {given[name].dtype} there and {tensor.dtype} here"
+        for name, tensor in expected.items()
+        if _kind(given[name]) != _kind(tensor)
+    ]
+    if foreign:
+        raise CheckpointMismatch(f"{origin} does not fit this model: {_shorten(foreign)}; {base}")
+    broken = [name for name in expected if not _is_finite(given[name])]
+    if broken:
+        raise InvalidCheckpoint(
+            f"{origin} holds values that are not finite, in {_shorten(broken)}: its training diverged, or it is "
+            "damaged; take another checkpoint"
+        )
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    # The types of 8 bits cannot be asked.
+    wide = tensor.float() if tensor.element_size() == 1 else tensor
+    return bool(wide.isfinite().all())
 
 
 def _shorten(items: list[str]) -> str:

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ..args import ModelArgs, chosen_options
-from ..errors import InvalidModel, MissingDependency, SwiftTunersError
+from ..errors import InvalidModel, MissingDependency, SwiftTunersError, UnsupportedConfig
+from ..option_types import find_misfit
 from ..quantizer import plan_loading
 from ..quantizer_args import QuantizationArgs
 from ..tuner import JSON
@@ -22,7 +23,7 @@ from .auto_class import choose_class, set_labels
 from .folder import has_safetensors
 from .new_tokens import add_tokens
 from .patch import apply_patches
-from .placement import choose_device_map, read_max_memory
+from .placement import check_placed, choose_device_map, read_max_memory
 from .quiet import quiet
 from .resolve import ResolvedModel, resolve_model
 from .rope import scale_rope
@@ -70,6 +71,7 @@ def load_model(
         MissingDependency: the model or its attention needs a package that is not installed.
         UnsupportedConfig: an option does not fit this model or machine.
     """
+    _check_types(args)
     found = resolved or resolve_model(args)
     place = f"model {found.name!r} in {str(found.folder)!r}"
     try:
@@ -111,6 +113,13 @@ def load_model(
     )
 
 
+def _check_types(args: ModelArgs) -> None:
+    """Raise UnsupportedConfig if an option holds what it does not take; where the model lies may be any path."""
+    misfit = find_misfit(ModelArgs, {name: value for name, value in vars(args).items() if name != "model"})
+    if misfit:
+        raise UnsupportedConfig(misfit)
+
+
 class _Loaded(NamedTuple):
     model: PreTrainedModel
     missing: list[str]
@@ -122,7 +131,8 @@ class _Loaded(NamedTuple):
 def _load_from(folder: Path, args: ModelArgs, quantization: QuantizationArgs | None) -> _Loaded:
     dtype = choose_dtype(args.torch_dtype)
     plan = plan_loading(folder, quantization, dtype=dtype)
-    placement = {"device_map": choose_device_map(args), "max_memory": read_max_memory(args)}
+    device_map = choose_device_map(args)
+    placement = {"device_map": device_map, "max_memory": read_max_memory(args)}
     with quiet():
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=args.trust_remote_code, local_files_only=True
@@ -136,7 +146,7 @@ def _load_from(folder: Path, args: ModelArgs, quantization: QuantizationArgs | N
             folder,
             config=config,
             dtype=dtype,
-            attn_implementation=args.attn_impl,
+            attn_implementation="flash_attention_2" if args.attn_impl == "flash_attn" else args.attn_impl,
             trust_remote_code=args.trust_remote_code,
             use_safetensors=args.use_safetensors or has_safetensors(folder),
             # What is no tensor in a pickle is refused.
@@ -147,6 +157,7 @@ def _load_from(folder: Path, args: ModelArgs, quantization: QuantizationArgs | N
             **cast("dict[str, Any]", plan.options),
         )
     model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    check_placed(model, device_map)
     plan.finish(model)
     surplus = sorted(report["unexpected_keys"])
     if args.task_type == "seq_cls":

@@ -12,8 +12,12 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from ..args import ModelArgs
 from ..errors import UnsupportedConfig
+from ..host_modules import is_under
+from ..registry import nearest
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..tuner import JSON
 
 SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -69,6 +73,34 @@ def read_max_memory(args: ModelArgs) -> dict[int | str, str] | None:
     return {int(device) if device.isdigit() else device: size for device, size in args.max_memory.items()}
 
 
+def check_placed(model: nn.Module, placement: DeviceMap) -> None:
+    """Check that a user's map names modules of the model, and all that hold weights.
+
+    Args:
+        model: as it was loaded.
+        placement: what `choose_device_map` returned.
+
+    Raises:
+        UnsupportedConfig: it does not.
+    """
+    if not isinstance(placement, dict):
+        return
+    # Of tied weights one place is enough.
+    weights = [name for name, _ in model.named_parameters()]
+    known = {name for name, _ in model.named_modules(remove_duplicate=False)} | set(weights)
+    for name in placement:
+        if name not in known:
+            raise UnsupportedConfig(
+                f"device_map names {name!r}, which is no module of {type(model).__name__}; {nearest(name, known)}"
+            )
+    missing = [name for name in weights if not any(is_under(name, root) for root in placement)]
+    if missing:
+        raise UnsupportedConfig(
+            f"device_map has no device for {missing[0]!r} and {len(missing) - 1} other weights; name every module that "
+            'holds some, or say "" for all'
+        )
+
+
 def own_device() -> str:
     """Return the device of this process: its GPU if there is one, else the CPU."""
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
@@ -80,7 +112,9 @@ def _read_map(given: str) -> dict[str, str | int]:
     except ValueError as error:
         raise UnsupportedConfig(f"device_map={given!r} is no JSON object: {error}") from error
     found: dict[str, str | int] = {}
-    for module, device in content.items() if isinstance(content, dict) else ():
+    if not isinstance(content, dict) or not content:
+        raise UnsupportedConfig(f"device_map={given!r} is empty; expected devices by module name")
+    for module, device in content.items():
         if not isinstance(device, str | int) or isinstance(device, bool):
             raise UnsupportedConfig(f"device_map puts {module!r} on {device!r}; expected a device such as 'cpu' or 0")
         if device != "disk":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -56,8 +57,11 @@ def scale_rope(args: ModelArgs, config: PreTrainedConfig) -> None:
     asked = _read(args.rope_scaling)
     text = config.get_text_config()
     own = _find_parameters(text, args.rope_scaling)
-    trained = asked.get(_ORIGINAL) or own.get(_ORIGINAL) or text.max_position_embeddings
+    trained = asked.get(_ORIGINAL, own.get(_ORIGINAL) or text.max_position_embeddings)
+    if isinstance(trained, bool) or not isinstance(trained, int) or trained < 1:
+        raise UnsupportedConfig(f"{_ORIGINAL} of rope_scaling is {trained!r:.80}; expected a number of tokens")
     scaled = _fill(asked, trained=trained, wanted=args.max_model_len)
+    _check_lists(scaled, text, own)
     if own.get("rope_type", "default") not in ("default", scaled["rope_type"]):
         logger.warning("the model's own RoPE scaling, %s, is replaced by %s", own["rope_type"], scaled["rope_type"])
     kept = {key: own[key] for key in _UNSCALED if key in own}
@@ -141,8 +145,8 @@ def _fill(asked: dict[str, Any], *, trained: int, wanted: int | None) -> dict[st
         raise UnsupportedConfig(f"rope_scaling of type 'longrope' needs {missing[0]!r}, a list of numbers")
     for name in _NUMBERS:
         value = filled.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-            raise UnsupportedConfig(f"{name} of rope_scaling is {value!r}; expected a number above 0")
+        if value is not None and not _is_positive(value):
+            raise UnsupportedConfig(f"{name} of rope_scaling is {value!r:.80}; expected a number above 0, and finite")
     if filled["factor"] < 1:
         raise UnsupportedConfig(f"factor of rope_scaling is {filled['factor']!r}; expected 1 or more")
     if wanted is not None and "factor" in asked and trained * asked["factor"] < wanted:
@@ -151,3 +155,24 @@ def _fill(asked: dict[str, Any], *, trained: int, wanted: int | None) -> dict[st
             f"max_model_len={wanted} is more; leave one of them out"
         )
     return filled
+
+
+def _check_lists(scaled: dict[str, Any], text: PreTrainedConfig, own: dict[str, Any]) -> None:
+    """Raise UnsupportedConfig if a list of factors has not one for each rotary frequency."""
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    share = scaled.get("partial_rotary_factor", own.get("partial_rotary_factor")) or 1.0
+    count = int(width * share) // 2
+    for name in ("short_factor", "long_factor"):
+        factors = scaled.get(name)
+        if factors is None:
+            continue
+        if not isinstance(factors, list) or len(factors) != count or not all(map(_is_positive, factors)):
+            given = f"{len(factors)} values" if isinstance(factors, list) else repr(factors)[:80]
+            raise UnsupportedConfig(
+                f"{name} of rope_scaling is {given}; {text.model_type!r} has {count} rotary frequencies: expected as "
+                "many finite numbers above 0"
+            )
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

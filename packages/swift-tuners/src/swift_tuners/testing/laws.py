@@ -69,6 +69,8 @@ def check_tuner(
     _check_checkpointing(case)
     _check_saving(case)
     _check_removal(case)
+    if case.laws.has_parameters:
+        _check_trained(case)
     _check_copy(case)
     if compiled:
         _check_compilation(case)
@@ -111,14 +113,40 @@ def _check_training(case: _Case) -> None:
     if not case.laws.has_parameters:
         return
     before = {name: parameter.detach().clone() for name, parameter in model.host.named_parameters()}
-    model.train()
-    forward(model, case.inputs).float().square().mean().backward()
-    optimizer = torch.optim.SGD([dict(group) for group in model.param_groups(learning_rate=0.1)])
-    optimizer.step()
-    model.on_step(1, optimizer)
+    _train(model, case.inputs)
     changed = {name for name, parameter in model.host.named_parameters() if not same(parameter, before[name])}
     require(bool(changed), "a step changes the tuner's parameters")
     require(changed <= set(own), f"a step changes only the tuner's parameters, not {sorted(changed - set(own))}")
+
+
+def _train(model: SwiftModel, inputs: Inputs) -> None:
+    """Make one step."""
+    model.train()
+    forward(model, inputs).float().square().mean().backward()
+    optimizer = torch.optim.SGD([dict(group) for group in model.param_groups(learning_rate=0.1)])
+    optimizer.step()
+    model.on_step(1, optimizer)
+    model.eval()
+
+
+def _check_trained(case: _Case) -> None:
+    """Hold that training leaves nothing behind but what the tuner saves and takes away, buffers included."""
+    model = case.tuned()
+    _train(model, case.inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        loaded = Swift.from_pretrained(case.host(), folder)
+    model.set_trainable("probe", False)
+    difference = _distance(answer(loaded, case.inputs), answer(model, case.inputs))
+    require(
+        difference <= case.laws.start_tolerance, f"trained and reloaded answers as trained; this one by {difference}"
+    )
+    model.deactivate("probe")
+    plain = answer(case.host(), case.inputs)
+    require(
+        same(answer(model, case.inputs), plain), "a trained tuner that is off leaves the host's output, bit for bit"
+    )
+    require(same(answer(model.unload(), case.inputs), plain), "a trained tuner that is gone leaves the host as it was")
 
 
 def _check_half_precision(case: _Case) -> None:

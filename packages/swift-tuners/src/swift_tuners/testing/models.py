@@ -63,10 +63,12 @@ class _ConvBlock(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(2, 8)
         self.conv = nn.Conv2d(8, 8, kernel_size=3, padding=1)
+        # Its running statistics change in training.
+        self.batch_norm = nn.BatchNorm2d(8)
         self.proj = nn.Linear(8, 8)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        mixed = self.proj(torch.relu(self.conv(self.norm(hidden))).movedim(1, -1)).movedim(-1, 1)
+        mixed = self.proj(torch.relu(self.batch_norm(self.conv(self.norm(hidden)))).movedim(1, -1)).movedim(-1, 1)
         return hidden + mixed
 
 

@@ -7,7 +7,7 @@ and FSDP2 hold on to both.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import UnsupportedConfig
@@ -25,7 +25,7 @@ CHILD_OF_TUNER = "swift_"
 
 
 class Place(NamedTuple):
-    """Where a parameter is. FSDP2 and ZeRO-3 exchange the object that is there."""
+    """Where a parameter or buffer is. FSDP2 and ZeRO-3 exchange the object that is there."""
 
     module: nn.Module
     attribute: str
@@ -36,16 +36,33 @@ class Place(NamedTuple):
         found: nn.Parameter = self.module._parameters[self.attribute]  # type: ignore[assignment]  # never None: see below
         return found
 
+    @property
+    def tensor(self) -> Tensor:
+        """What is there now, also where it is a buffer."""
+        held = self.module._parameters if self.attribute in self.module._parameters else self.module._buffers
+        found: Tensor = held[self.attribute]  # type: ignore[assignment]  # never None, as above
+        return found
+
 
 def own_parameters(model: nn.Module) -> dict[str, Place]:
     """Return the places of the host's own parameters by the names it was loaded with; of tied ones, the first.
 
     What tuners added is left out: adapters inside wrappers, branches of hook tuners, new blocks.
     """
-    from ..host_modules import host_modules
-
     found: dict[str, Place] = {}
     seen: set[int] = set()
+    for path, module in own_modules(model):
+        for name, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) not in seen:
+                seen.add(id(parameter))
+                found[f"{path}.{name}" if path else name] = Place(module, name)
+    return found
+
+
+def own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the host's own modules with the names it was loaded with, without what tuners added."""
+    from ..host_modules import host_modules
+
     foreign: set[int] = set()
     for path, module in host_modules(model):
         if (
@@ -54,21 +71,37 @@ def own_parameters(model: nn.Module) -> dict[str, Place]:
             or BLOCK_OF_TUNER in vars(module)
         ):
             foreign.update(id(each) for each in module.modules())
-            continue
-        for name, parameter in module._parameters.items():
-            if parameter is not None and id(parameter) not in seen:
-                seen.add(id(parameter))
-                found[f"{path}.{name}" if path else name] = Place(module, name)
+        else:
+            yield path, module
+
+
+def statistics_of(places: Mapping[str, Place]) -> dict[str, Place]:
+    """Return the running statistics that change as the parameters in these places train: of norms that are all there.
+
+    Args:
+        places: parameters by name.
+    """
+    from ..running_statistics import STATISTICS, keeps_statistics
+
+    there = {(id(place.module), place.attribute) for place in places.values()}
+    found: dict[str, Place] = {}
+    for name, place in places.items():
+        module = place.module
+        own = [attribute for attribute, parameter in module._parameters.items() if parameter is not None]
+        if keeps_statistics(module) and all((id(module), attribute) in there for attribute in own):
+            path = name.removesuffix(place.attribute)
+            kept = [each for each in STATISTICS if module._buffers.get(each) is not None]
+            found |= {f"{path}{each}": Place(module, each) for each in kept}
     return found
 
 
 class HostWeights:
-    """Parameters of the host that train, and their original values in main memory.
+    """Parameters of the host that train, with the running statistics of norms, and their original values.
 
     Args:
         places: the parameters by name.
         owner: the tuner's name, for messages.
-        restorable: keep the original values. Without, nothing takes the trained ones away again.
+        restorable: keep the original values, in main memory. Without, nothing takes the trained ones away again.
 
     Raises:
         UnsupportedConfig: accelerate has offloaded one of them.
@@ -85,17 +118,18 @@ class HostWeights:
                 "device_map, or use a method that leaves the host's weights alone, such as lora"
             )
         self.places = dict(places)
+        self._all = self.places | statistics_of(places)
         self.owner = owner
         self.active = True
         self._aside: dict[str, Tensor] | None = None
-        self._versions = {name: place.parameter._version for name, place in self.places.items()}
+        self._versions = {name: place.tensor._version for name, place in self._all.items()}
         if restorable:
-            self._aside = {name: _to_main_memory(place.parameter) for name, place in self.places.items()}
+            self._aside = {name: _to_main_memory(place.tensor) for name, place in self._all.items()}
 
     def values(self) -> dict[str, Tensor]:
         """Return the trained values, wherever they are, sharing memory."""
         if self.active or self._aside is None:
-            return {name: place.parameter.detach() for name, place in self.places.items()}
+            return {name: place.tensor.detach() for name, place in self._all.items()}
         return dict(self._aside)
 
     def switch(self, active: bool) -> None:
@@ -111,15 +145,15 @@ class HostWeights:
                 f"tuner {self.owner!r} cannot be switched off or taken off: restorable=False kept no copy of the "
                 "host's weights; save or merge it, or load the host anew (restorable=True keeps a copy in main memory)"
             )
-        for name, place in self.places.items():
-            present = place.parameter.detach()
+        for name, place in self._all.items():
+            present = place.tensor.detach()
             wanted, self._aside[name] = self._aside[name], _to_main_memory(present)
             present.copy_(_as_sharded_as(present, wanted))
         self.active = active
 
     def restore(self) -> None:
         """Give the host its original values for good. Raises UnsupportedConfig as `switch`."""
-        changed = any(place.parameter._version != self._versions[name] for name, place in self.places.items())
+        changed = any(place.tensor._version != self._versions[name] for name, place in self._all.items())
         if self._aside is not None or changed:
             self.switch(False)
         self._aside = None
@@ -158,11 +192,16 @@ class HostTuner(Tuner[ConfigT]):
 
     def attach(self, model: nn.Module) -> None:
         """Choose the weights and keep their values."""
+        from ..quantizer import quantizer_of
+
         places = self.choose(model)
         for name, place in places.items():
-            if not place.parameter.is_floating_point():
+            # Some quantized types say of themselves that they are floats.
+            packed = place.attribute == "weight" and quantizer_of(place.module) is not None
+            if packed or not place.parameter.is_floating_point():
+                kind = type(place.parameter.data).__name__ if packed else place.parameter.dtype
                 raise UnsupportedConfig(
-                    f"{self.kind} tuner {self.name!r} would train {name!r}, whose type is {place.parameter.dtype}: "
+                    f"{self.kind} tuner {self.name!r} would train {name!r}, whose type is {kind}: "
                     "quantized weights cannot train; load the model unquantized, freeze them, or use lora"
                 )
         self._model, self.active = model, True

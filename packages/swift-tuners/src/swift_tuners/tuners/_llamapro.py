@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CannotMerge, UnsupportedConfig
+from ..errors import CannotMerge, CheckpointMismatch, UnsupportedConfig
 from ..host_modules import host_modules, is_linear, unwrap
 from ..module_map import find_layers
-from ..tuner import AnyTuner, Phase, Tuner
+from ..offloaded_weights import is_offloaded
+from ..quantizer import quantizer_of
+from ..tuner import JSON, AnyTuner, Phase, Tuner
 from ._blocks import OFF, Entries, all_blocks, change_blocks, find_configs, find_places, read_entries, shown_blocks
-from ._host_training import BLOCK_OF_TUNER, CHILD_OF_TUNER, Place
+from ._host_training import BLOCK_OF_TUNER, CHILD_OF_TUNER, Place, statistics_of
 from ._identity import IdentityMaker, capture_calls, run_on_tokens
+from .llamapro import HOST_BLOCKS
 
 if TYPE_CHECKING:
     from .llamapro import LLaMAProConfig
@@ -31,13 +34,20 @@ _MODES = frozenset({"training", "gradient_checkpointing", OFF, BLOCK_OF_TUNER})
 
 
 class LLaMAProTuner(Tuner["LLaMAProConfig"]):
-    """Adds blocks to the host and trains only them."""
+    """Adds blocks to the host and trains only them.
+
+    Args:
+        config: how many blocks, and where.
+        name: the tuner's name.
+        host_blocks: how many blocks the host had when the tuner was saved; None for a new one.
+    """
 
     phase = Phase.STRUCTURE
     kind = "llamapro"
 
-    def __init__(self, config: LLaMAProConfig, *, name: str) -> None:
+    def __init__(self, config: LLaMAProConfig, *, name: str, host_blocks: int | None = None) -> None:
         super().__init__(config, name=name)
+        self._host_blocks = host_blocks
         self._model: nn.Module | None = None
         self._layers = nn.ModuleList()
         self._blocks: list[nn.Module] = []
@@ -56,9 +66,16 @@ class LLaMAProTuner(Tuner["LLaMAProConfig"]):
         Raises:
             UnsupportedConfig: the model has no list of blocks, fewer than the config needs, quantized ones, or such
                 whose copy cannot be made the identity.
+            CheckpointMismatch: it was saved on a model with another number of blocks.
         """
         list_name, self._layers = find_layers(model)
         shown = shown_blocks(self._layers)
+        if self._host_blocks not in (None, len(shown)):
+            raise CheckpointMismatch(
+                f"llamapro tuner {self.name!r} was made for a model with {self._host_blocks} blocks, this one has "
+                f"{len(shown)}, those of other active tuners included; load the model that it was trained on"
+            )
+        _check_at_hand(model, self.name)
         sources = [index for group in self._groups(len(shown)) for index in group]
         for index in sources:
             _check_trainable(shown[index], f"{list_name}.{index}", self.name)
@@ -73,7 +90,7 @@ class LLaMAProTuner(Tuner["LLaMAProConfig"]):
             maker.make(block, call, name=f"{list_name}.{index}")
             vars(block)[BLOCK_OF_TUNER] = self.name
             new.append(block)
-        self._model, self.active, self._blocks = model, True, new
+        self._model, self.active, self._blocks, self._host_blocks = model, True, new, len(shown)
         self._entries = [read_entries(configs, shown, shown[index]) for index in sources]
         self._places = {
             f"{number}.{path}.{name}" if path else f"{number}.{name}": Place(module, name)
@@ -103,8 +120,13 @@ class LLaMAProTuner(Tuner["LLaMAProConfig"]):
         return None
 
     def state(self) -> dict[str, Tensor]:
-        """Return the new blocks' weights, by the block's number among them and the name in the block."""
-        return {name: place.parameter.detach() for name, place in self._places.items()}
+        """Return the new blocks' weights and running statistics, by the block's number and the name in the block."""
+        places = self._places | statistics_of(self._places)
+        return {name: place.tensor.detach() for name, place in places.items()}
+
+    def config_fields(self) -> dict[str, JSON]:
+        """Return the options, and for how many blocks of the host they were meant."""
+        return {**super().config_fields(), HOST_BLOCKS: self._host_blocks}
 
     def activate(self, active: bool) -> None:
         """Let the list show the new blocks, or pass over them."""
@@ -216,9 +238,21 @@ def _copy(block: nn.Module) -> nn.Module:
     return copy.deepcopy(block, memo)
 
 
+def _check_at_hand(model: nn.Module, tuner: str) -> None:
+    """Raise UnsupportedConfig if weights are offloaded: blocks are copied, and the model is tried on some tokens."""
+    for path, module in host_modules(model):
+        if is_offloaded(module):
+            raise UnsupportedConfig(
+                f"llamapro tuner {tuner!r} copies blocks and tries the model, but device_map has offloaded {path!r}; "
+                "give it a device in device_map, or use lora"
+            )
+
+
 def _check_trainable(block: nn.Module, name: str, tuner: str) -> None:
     for path, module in host_modules(block):
         packed = is_linear(module) and all(own == "bias" for own, _ in module.named_parameters())
+        # Some quantized types say of themselves that they are floats.
+        packed = packed or quantizer_of(module) is not None
         if packed or not all(each.is_floating_point() for each in module._parameters.values() if each is not None):
             raise UnsupportedConfig(
                 f"llamapro tuner {tuner!r} would copy block {name!r}, whose {path!r} is quantized and cannot train; "

@@ -75,9 +75,10 @@ class LongLoRATuner(Tuner["LongLoRAConfig"]):
         wanted |= set(found.norms) if self.config.train_norms else set()
         places = {name: place for name, place in own_parameters(model).items() if name.rpartition(".")[0] in wanted}
         _check_trainable(places, self.name)
+        # Offloaded weights are refused here, before anything is changed.
+        weights = HostWeights(places, owner=self.name, restorable=self.config.restorable)
         self._lora.attach(model)
-        self._model, self.active, self._attention = model, True, exchanged
-        self._weights = HostWeights(places, owner=self.name, restorable=self.config.restorable)
+        self._model, self.active, self._attention, self._weights = model, True, exchanged, weights
         exchanged.switch(True)
 
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -9,14 +9,20 @@ be zero is found by trying, so any block with a residual will do; groups need no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..args import TunerArgs
+from ..errors import InvalidCheckpoint
 from ..laws import Laws
 
 if TYPE_CHECKING:
+    from ..tuner import JSON, TunerConfig
     from ._llamapro import LLaMAProTuner
+
+HOST_BLOCKS = "host_blocks"
+"""In a checkpoint, beside the options: how many blocks the host had."""
 
 
 @dataclass(kw_only=True)
@@ -40,3 +46,27 @@ class LLaMAProConfig(TunerArgs):
         from ._llamapro import LLaMAProTuner
 
         return LLaMAProTuner(self, name=name)
+
+    @classmethod
+    def read_config(cls, saved: Mapping[str, JSON]) -> TunerConfig:
+        """Return the config of a checkpoint, whose tuner only fits a host of as many blocks."""
+        options = dict(saved)
+        host_blocks = options.pop(HOST_BLOCKS, None)
+        if isinstance(host_blocks, bool) or not isinstance(host_blocks, int | None):
+            raise InvalidCheckpoint(f"{HOST_BLOCKS} of a llamapro tuner is {host_blocks!r:.80}; expected a number")
+        super().read_config(options)
+        return _SavedConfig(cls(**options), host_blocks)  # type: ignore[arg-type]  # checked just now
+
+
+@dataclass(frozen=True)
+class _SavedConfig:
+    """The options of a checkpoint, and the number of blocks that its host had."""
+
+    options: LLaMAProConfig
+    host_blocks: int | None
+
+    def build_tuner(self, name: str) -> LLaMAProTuner:
+        """Return the tuner, not yet attached."""
+        from ._llamapro import LLaMAProTuner
+
+        return LLaMAProTuner(self.options, name=name, host_blocks=self.host_blocks)
