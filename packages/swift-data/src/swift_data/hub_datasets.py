@@ -148,18 +148,12 @@ def read_metadata(folder: Path) -> Mapping[str, object]:
     if not text.startswith("---") or not re.search(r"^configs:", text, re.MULTILINE):
         return {}
     try:
-        from huggingface_hub import metadata_load
+        from .hubs.hf import read_head
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"huggingface_hub is needed to read the head of {str(readme)!r}; pip install 'swift-data[hubs]'"
         ) from error
-    try:
-        return cast("Mapping[str, object]", metadata_load(readme) or {})
-    except Exception as error:
-        # Of the YAML reader behind it, which is not imported here.
-        if not isinstance(error, ValueError) and not type(error).__module__.startswith("yaml"):
-            raise
-        raise UnsupportedDataset(f"the head of {str(readme)!r} cannot be read: {error}") from error
+    return read_head(readme)
 
 
 def _patterns(folder: Path, spec: DatasetSpec, split: str) -> list[str]:

@@ -5,13 +5,14 @@ The one module that imports huggingface_hub. Only files are fetched; nothing tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, metadata_load, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from ..errors import DatasetNotFound
+from ..errors import DatasetNotFound, UnsupportedDataset
 from ..hub_network import check_reachable, describe_error
 
 NAME = "Hugging Face"
@@ -61,3 +62,18 @@ def download(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
             f"dataset {wanted} cannot be fetched from Hugging Face: {describe_error(error)}; check id and revision, "
             "HF_TOKEN if the dataset needs permission, or take it from ModelScope as 'ms::...'"
         ) from error
+
+
+def read_head(readme: Path) -> Mapping[str, object]:
+    """Return what stands in the head of a README.md.
+
+    Raises:
+        UnsupportedDataset: it cannot be read.
+    """
+    try:
+        return cast("Mapping[str, object]", metadata_load(readme) or {})
+    except Exception as error:
+        # Of the YAML reader behind it, which is not imported here.
+        if not isinstance(error, ValueError) and not type(error).__module__.startswith("yaml"):
+            raise
+        raise UnsupportedDataset(f"the head of {str(readme)!r} cannot be read: {error}") from error
