@@ -1,20 +1,29 @@
-"""Write the tables of methods and quantizers in swift-tuners' README, from what is registered.
+"""Write the tables in the READMEs of swift-tuners and swift-templates, from what is registered.
 
     python docs/generate_tables.py
 
-A test holds the README to it.
+A test holds the READMEs to it.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from swift_templates.dialect import DIALECTS, load_dialect
+from swift_templates.family import families
+from swift_templates.grounding import notations
+from swift_templates.loss_scale import LOSS_SCALES
+from swift_templates.registry import Registry
 from swift_tuners import TUNERS
 from swift_tuners.quantizer import all_quantizers
 
-README = Path(__file__).parents[1] / "packages" / "swift-tuners" / "README.md"
+PACKAGES = Path(__file__).parents[1] / "packages"
+README = PACKAGES / "swift-tuners" / "README.md"
+READMES = (README, PACKAGES / "swift-templates" / "README.md")
 
 
 def methods_table() -> str:
@@ -41,13 +50,69 @@ def quantizers_table() -> str:
     return "\n".join(lines)
 
 
+def families_table() -> str:
+    """Return a line for each template family."""
+    lines = ["| `--template` | format | ends an answer |", "|---|---|---|"]
+    for name in families.names():
+        family = families.load(name)
+        assert not isinstance(family, type)
+        stops = ", ".join(f"`{each}`".replace("|", "\\|") for each in family.stop_tokens)
+        lines.append(f"| `{name}` | {_describe(families, name)} | {stops or 'what ends a text'} |")
+    return "\n".join(lines)
+
+
+def dialects_table() -> str:
+    """Return a line for each agent dialect."""
+    lines = ["| `--agent_template` | what it writes | several calls an answer | stop words |", "|---|---|---|---|"]
+    for name in DIALECTS.names():
+        dialect = load_dialect(name)
+        several = "yes" if dialect.several_calls else "no"
+        stops = ", ".join(f"`{each}`" for each in dialect.stop_words)
+        lines.append(f"| `{name}` | {_describe(DIALECTS, name)} | {several} | {stops} |")
+    return "\n".join(lines)
+
+
+def notations_table() -> str:
+    """Return a line for each notation of boxes."""
+    lines = ["| `--box_notation` | what it writes |", "|---|---|"]
+    lines += [f"| `{name}` | {_describe(notations, name)} |" for name in notations.names()]
+    return "\n".join(lines)
+
+
+def loss_scales_table() -> str:
+    """Return a line for each loss scale."""
+    lines = ["| `--loss_scale` | what it weighs |", "|---|---|"]
+    lines += [f"| `{name}` | {_describe(LOSS_SCALES, name)} |" for name in LOSS_SCALES.names()]
+    return "\n".join(lines)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "methods": methods_table,
+    "quantizers": quantizers_table,
+    "families": families_table,
+    "dialects": dialects_table,
+    "notations": notations_table,
+    "loss scales": loss_scales_table,
+}
+
+
 def fill_in(text: str) -> str:
     """Return a README with its tables replaced by those of today."""
-    for name, table in (("methods", methods_table()), ("quantizers", quantizers_table())):
-        pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(\n<!-- end of {name} -->)"
-        text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}{found[2]}", text, flags=re.DOTALL)
+    for name, build in TABLES.items():
+        found = re.search(rf"<!-- {name}: [^\n]*-->\n(.*?)<!-- end of {name} -->", text, flags=re.DOTALL)
+        if found is not None:
+            text = f"{text[: found.start(1)]}{build()}\n{text[found.end(1) :]}"
     return text
 
 
+def _describe(registry: Registry[Any], name: str) -> str:
+    """Return the first line of a component's docstring, fit for a table."""
+    registry.load(name)
+    docstring = sys.modules[f"{registry.package}.{name}"].__doc__ or ""
+    line = " ".join(docstring.partition("\n\n")[0].split()).rstrip(".")
+    return line.replace("|", "\\|").replace("<", "\\<")
+
+
 if __name__ == "__main__":
-    README.write_text(fill_in(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for readme in READMES:
+        readme.write_text(fill_in(readme.read_text(encoding="utf-8")), encoding="utf-8")

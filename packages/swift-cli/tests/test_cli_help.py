@@ -47,7 +47,7 @@ def test_an_option_shows_its_type_default_and_text(capsys: pytest.CaptureFixture
     assert "--torch_dtype {auto,float32,bfloat16,float16} Type of the weights; auto is bfloat16 where" in unboxed
     assert "computes in it natively, else float32. (default: auto)" in unboxed
     assert "--max_steps INT Optimizer steps; if positive, it overrides num_train_epochs. (default: -1)" in unboxed
-    assert "--dataset [TEXT ...] Training sets: files or known names" in unboxed
+    assert "--dataset [TEXT ...] Training sets: files, folders, known names" in unboxed
     assert "--learning_rate FLOAT|none Peak learning rate" in unboxed
     assert "Which model, and how it is loaded. --model TEXT" in unboxed
     assert "An option may be spelled with its group" in unboxed

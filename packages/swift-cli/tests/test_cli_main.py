@@ -171,7 +171,7 @@ def test_a_command_that_another_distribution_adds_is_listed(
     try_command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([])
-    assert "  try     Try what swift does with an error." in capsys.readouterr().out
+    assert "  try       Try what swift does with an error." in capsys.readouterr().out
 
 
 def test_a_broken_command_does_not_hide_the_others(install: Install, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,11 @@ Args = TypeVar("Args", bound="DataclassInstance")
 
 logger = logging.getLogger(__name__)
 
+ACTION = "action"
+"""An option of this name may stand right after the command, by its value alone."""
+
+_YAML_SUFFIXES = (".yaml", ".yml")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CommandLine(Generic[Args]):
@@ -68,7 +73,7 @@ def parse_command_line(
     Raises:
         SwiftCliError, SwiftTunersError: as `parse_args`.
     """
-    words = list(words)
+    words = _spell_action(args_class, words)
     file = _read_file(args_class, words, command=command)
     chosen = _find_chosen(args_class, file.find_text) if file else {}
     file_options = Options(args_class, chosen=chosen)
@@ -95,6 +100,16 @@ def show_help(args_class: type[DataclassInstance], words: Sequence[str], *, prog
     print_help(Options(args_class, chosen=_find_chosen(args_class, partial(_find_last, words))), prog=prog)
 
 
+def _spell_action(args_class: type[DataclassInstance], words: Sequence[str]) -> list[str]:
+    """Return the words with an action that follows the command, as in `swift template show`, as the option it is."""
+    first = "".join(words[:1])
+    is_action = bool(first) and not looks_like_flag(first) and PurePath(first).suffix.lower() not in _YAML_SUFFIXES
+    groups = [getattr(args_class(), each.name) for each in fields(args_class)] if is_action else []
+    if not any(each.name == ACTION for group in groups for each in fields(group)):
+        return list(words)
+    return [*words[1:], f"--{ACTION}", first]
+
+
 def _build(options: Options, args_class: type[Args], values: dict[str, object]) -> Args:
     groups = {}
     for name, defaults in options.groups.items():
@@ -107,7 +122,7 @@ def _read_file(args_class: type[DataclassInstance], words: list[str], *, command
     path = _find_last(words, {"config"})
     if words and not looks_like_flag(words[0]):
         first = words.pop(0)
-        if PurePath(first).suffix.lower() not in (".yaml", ".yml"):
+        if PurePath(first).suffix.lower() not in _YAML_SUFFIXES:
             raise InvalidCommandLine(
                 f"{first!r} is neither an option, which begins with two dashes, nor a file of options (.yaml, .yml)"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from swift_templates.errors import InvalidConversation
@@ -62,7 +62,7 @@ class ChatRow:
         if not self.rejected:
             return None
         shared = self.conversation.messages[: self.num_shared]
-        return Conversation(messages=shared + self.rejected, tools=self.conversation.tools)
+        return replace(self.conversation, messages=shared + self.rejected)
 
 
 def to_row(

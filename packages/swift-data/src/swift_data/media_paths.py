@@ -23,7 +23,7 @@ def resolve_media(row: ChatRow, *, media_root: str | None = None) -> ChatRow:
     # Most rows have none, and copying all of them would take longer than reading them.
     if not any(message.media for messages in (row.conversation.messages, row.rejected) for message in messages):
         return row
-    folder = os.path.dirname(row.origin.path) if media_root is None else media_root
+    folder = os.path.abspath(os.path.dirname(row.origin.path) if media_root is None else media_root)
     messages = _resolve(row.conversation.messages, folder)
     return replace(
         row,
