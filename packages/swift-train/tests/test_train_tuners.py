@@ -169,3 +169,17 @@ def test_a_quantized_base_is_served_as_it_was_trained(model_folder: Path, rows_f
         ).quantization
         == QuantizationArgs()
     )
+
+
+@pytest.mark.parametrize("tuner", ["prompt_tuning", "prefix_tuning"])
+def test_methods_that_put_tokens_before_a_row_get_padded_rows(
+    tuner: str, model_folder: Path, rows_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = SftArgs(
+        model=ModelArgs(model=str(model_folder), torch_dtype="float32"),
+        data=DataArgs(dataset=[str(rows_file)], packing=True),
+        tuner=TUNERS.load_class(tuner)(),
+        train=TrainArgs(output_dir=str(tmp_path / "run"), add_version=False, max_steps=1),
+    )
+    run_sft(args)
+    assert "--packing has no effect: samples are padded" in capsys.readouterr().out

@@ -19,6 +19,7 @@ from swift_templates.template import Template
 from swift_tuners import LoadedModel, SwiftModel, load_model, resolve_model
 from swift_tuners.checkpoint import SwiftConfig
 from swift_tuners.checkpoint_folder import describe_base
+from swift_tuners.errors import UnsupportedConfig
 from swift_tuners.models.load import choose_dtype
 from swift_tuners.models.resolve import ResolvedModel
 from swift_tuners.tuner import Phase
@@ -190,12 +191,16 @@ def _choose_padding(
     joins = args.data.packing or args.train.per_device_train_batch_size > 1 or args.train.per_device_eval_batch_size > 1
     if not joins:
         return None
-    leak = measure_leak(model, vocabulary=vocabulary)
-    if leak.is_apart:
-        return None
     what = (
         "--packing has no effect: samples are padded" if args.data.packing else "samples are padded instead of joined"
     )
+    try:
+        leak = measure_leak(model, vocabulary=vocabulary)
+    except UnsupportedConfig as error:
+        say(f"{error}; {what}.")
+        return template.pad_token_id
+    if leak.is_apart:
+        return None
     say(f"This model does not keep joined samples apart (logits move by {leak.relative:.2f} of their spread); {what}.")
     return template.pad_token_id
 
