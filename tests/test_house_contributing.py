@@ -28,8 +28,7 @@ from swift_infer.testing import check_engine
 from swift_templates import Conversation, Message, Template, TemplateArgs
 from swift_templates.family import families
 from swift_templates.testing import check_template, write_tiny_folder
-from swift_train.algorithm import WeightedTokens
-from swift_train.run import ALGORITHMS
+from swift_train.algorithm import ALGORITHMS, WeightedTokens
 from swift_tuners.args import ModelArgs, TunerArgs
 from swift_tuners.testing import check_tuner, tiny_decoder, tiny_decoder_inputs
 from swift_tuners.tuners import TUNERS

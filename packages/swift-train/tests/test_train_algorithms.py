@@ -10,8 +10,8 @@ from swift_data import load_rows
 from swift_data.args import DataArgs
 from swift_templates import Template
 from swift_train import WeightedTokens
+from swift_train.algorithm import ALGORITHMS
 from swift_train.algorithms.sft import Sft
-from swift_train.run import ALGORITHMS
 from swift_train.testing import check_algorithm
 
 

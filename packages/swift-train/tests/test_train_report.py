@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from swift_data import ChatRow, Origin
 from swift_templates import Conversation, Message, Template, TemplateArgs, ToolCall
-from swift_train.algorithms.sft import Sft
 from swift_train.errors import InvalidTrainArgs, NothingToTrain, RefusedRow
 from swift_train.memory import MIB, estimate_memory, read_peak_mib
 from swift_train.report import Plan, describe_plan
-from swift_train.samples import Samples, encode_rows, plan_packs
+from swift_train.samples import Encoder, Samples, encode_rows, plan_packs
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -27,9 +26,13 @@ def row(question: str, answer: str) -> ChatRow:
 ROWS = [row("What is this?", "This is an example"), row("Hello " * 40, "Hello"), row("Who?", "Paris")]
 
 
+def encoder(model_folder: Path, **options: object) -> Encoder:
+    build = partial(Template.from_folder, model_folder, TemplateArgs(**options))  # type: ignore[arg-type]  # options of a test
+    return Encoder(template=build(), algorithm="sft", build=build)
+
+
 def encode(model_folder: Path, **options: object) -> Samples:
-    template = Template.from_folder(model_folder, TemplateArgs(**options))  # type: ignore[arg-type]  # options of a test
-    return encode_rows(ROWS, template, Sft(), name="training", show_progress=False)
+    return encode_rows(ROWS, encoder(model_folder, **options), name="training", show_progress=False)
 
 
 def test_long_samples_are_left_out_and_counted(model_folder: Path) -> None:
@@ -59,9 +62,7 @@ def test_rows_that_train_nothing_are_counted_and_named(model_folder: Path) -> No
             )
         ),
     )
-    encode_these = partial(
-        encode_rows, template=Template.from_folder(model_folder), algorithm=Sft(), name="training", show_progress=False
-    )
+    encode_these = partial(encode_rows, encoder=encoder(model_folder), name="training", show_progress=False)
     assert encode_these([untrained, ROWS[2]]).num_untrained == 1
     with pytest.raises(NothingToTrain, match="look at the rows' 'loss' fields"):
         encode_these([untrained])
@@ -127,9 +128,7 @@ def test_a_row_that_the_template_refuses_is_named_or_counted(model_folder: Path)
     call = ToolCall("look", {}, None)
     messages = (*ROWS[0].conversation.messages[:1], Message(role="assistant", content="", tool_calls=(call,)))
     refused = replace(ROWS[0], conversation=Conversation(messages=messages), origin=Origin("rows.jsonl", 7))
-    encode_these = partial(
-        encode_rows, template=Template.from_folder(model_folder), algorithm=Sft(), name="training", show_progress=False
-    )
+    encode_these = partial(encode_rows, encoder=encoder(model_folder), name="training", show_progress=False)
     with pytest.raises(RefusedRow, match=r"rows.jsonl:7: .*; 1 more rows are refused"):
         encode_these([ROWS[0], refused, refused])
     samples = encode_these([ROWS[0], refused, refused], on_bad_row="skip")

@@ -8,8 +8,12 @@ from .column_format import Layout as Layout
 from .dataset_card import DATASETS as DATASETS
 from .dataset_card import DatasetCard as DatasetCard
 from .dataset_card import load_card as load_card
+from .encoded_rows import EncodedRows as EncodedRows
+from .encoding import encode_chat_rows as encode_chat_rows
+from .encoding import encode_dataset as encode_dataset
 from .errors import BadRow as BadRow
 from .errors import SwiftDataError as SwiftDataError
+from .online_packing import OnlinePacker as OnlinePacker
 from .packing import Batch as Batch
 from .packing import collate as collate
 from .packing import collate_padded as collate_padded
@@ -19,6 +23,8 @@ from .reward import Reward as Reward
 from .reward import RewardExample as RewardExample
 from .reward import load_reward as load_reward
 from .reward_plugin import FunctionReward as FunctionReward
+from .row_outcomes import FittedRow as FittedRow
+from .row_outcomes import fit_samples as fit_samples
 from .row_sequence import Rows as Rows
 from .rows import LoadedRows as LoadedRows
 from .rows import load_rows as load_rows
@@ -46,9 +52,12 @@ __all__ = [
     "DataArgs",
     "DatasetCard",
     "DatasetSpec",
+    "EncodedRows",
+    "FittedRow",
     "FunctionReward",
     "Layout",
     "LoadedRows",
+    "OnlinePacker",
     "Origin",
     "RawRow",
     "Reward",
@@ -61,6 +70,9 @@ __all__ = [
     "__version__",
     "collate",
     "collate_padded",
+    "encode_chat_rows",
+    "encode_dataset",
+    "fit_samples",
     "load_card",
     "load_reward",
     "load_rows",

@@ -34,7 +34,9 @@ class DataArgs:
     shuffle_buffer_size: int = 1000
     """Rows among which a stream is shuffled."""
     dataset_num_proc: int = 1
-    """Processes that check the rows."""
+    """Processes that check and encode the rows."""
+    load_from_cache_file: bool = True
+    """Keep encoded rows for the next run, and find those that were made of the same rows with the same template."""
     columns: dict[str, str] = field(default_factory=dict)
     """Your column names to ours, such as '{"ask": "query", "reply": "response"}'."""
     media_root: str | None = None

@@ -7,14 +7,13 @@ process too, sees all of it or nothing.
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import mmap
 import os
 import secrets
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from swift_templates.encoded import IGNORED, Encoded
 
-from .errors import BadRow, InvalidArgument, UnreadableDataset
-from .row_outcomes import Counts, Failure, FittedRow
+from .errors import InvalidArgument, UnreadableDataset
+from .row_outcomes import Counts, Failure, Outcome, to_reason
 
 _MAGIC: Final = b"swiftenc"
 _VERSION: Final = 1
@@ -33,6 +32,7 @@ _VERSION: Final = 1
 _TRAILER: Final = struct.Struct("<QQI8s")
 _ALIGNMENT: Final = 8
 _MAX_DIMENSIONS: Final = 8
+_TOGETHER: Final = 64
 
 KEPT_FAILURES: Final = 20
 """How many failures are kept with their messages."""
@@ -75,6 +75,7 @@ class ShardWriter:
         self._may_pass = False
         self._samples: list[tuple[int, int, int, int, int]] = []
         self._media: list[tuple[int, int, int, int, int, list[int]]] = []
+        self._waiting: list[tuple[int, Encoded]] = []
         self._unbroken: list[tuple[int, int, int]] = []
         self._failed: list[int] = []
         self._names: dict[str, int] = {}
@@ -97,11 +98,10 @@ class ShardWriter:
                     os.fsync(self._file.fileno())
             if error is None:
                 self._beside.replace(self._path)
-                _sync_folder(self._path.parent)
         finally:
             self._beside.unlink(missing_ok=True)
 
-    def add(self, result: Sequence[Encoded] | FittedRow | Exception, *, may_pass: bool = False) -> None:
+    def add(self, result: Outcome, *, may_pass: bool = False) -> None:
         """Append what became of the next row.
 
         Args:
@@ -112,55 +112,56 @@ class ShardWriter:
             InvalidArgument: a sample's arrays differ in length, or are of a kind that cannot be kept.
         """
         row = self._counts.num_rows
-        self._counts.num_rows += 1
+        samples = self._counts.note(result)
         if isinstance(result, Exception):
-            reason = result.reason if isinstance(result, BadRow) else type(result).__name__
-            self._counts.errors[reason] = self._counts.errors.get(reason, 0) + 1
             self._failed.append(row)
             self._may_pass |= may_pass
             if len(self._failures) < KEPT_FAILURES:
-                self._failures.append(Failure(self._first_row + row, reason, str(result)))
-            return
-        if isinstance(result, FittedRow):
-            own = Counts(num_cut=result.num_cut, num_left_out=result.num_left_out, longest=result.longest)
-            self._counts.add(own)
-            samples, num_before = result.samples, len(result.samples) + result.num_left_out
-        else:
-            samples, num_before = result, len(result)
-        self._counts.num_untrained += num_before == 0
+                self._failures.append(Failure(self._first_row + row, to_reason(result), str(result)))
         # Samples of a row may share their media.
         places: dict[int, int] = {}
         for sample in samples:
-            self._add_sample(row, sample, places)
+            if not 0 < len(sample) == len(sample.labels) == len(sample.loss_scale):
+                raise InvalidArgument(
+                    f"row {self._first_row + row} became a sample with {len(sample)} input_ids, {len(sample.labels)} "
+                    f"labels and {len(sample.loss_scale)} loss_scale; expected equally many, and one or more"
+                )
+            number = len(self._samples) + len(self._waiting)
+            self._waiting.append((row, sample))
+            self._unbroken += [(number, start, end) for start, end in sample.unbroken]
+            for name, array in sample.media.items():
+                self._add_medium(number, name, np.asarray(array), places)
+        if len(self._waiting) >= _TOGETHER:
+            self._write_waiting()
 
-    def _add_sample(self, row: int, sample: Encoded, places: dict[int, int]) -> None:
-        ids, labels, weights, length = sample.input_ids, sample.labels, sample.loss_scale, len(sample)
-        if not length == len(labels) == len(weights):
-            raise InvalidArgument(
-                f"row {self._first_row + row} became a sample with {length} input_ids, {len(labels)} labels and "
-                f"{len(weights)} loss_scale; expected equally many"
-            )
-        largest = int(ids.max(initial=0))
-        if length and not (ids.min() >= 0 and largest < 1 << 32):
-            raise InvalidArgument(f"row {self._first_row + row} has a token id that is negative or too large")
-        form = _SHORT_IDS if largest < 1 << 16 else 0
-        parts = [ids.astype("<u2" if form else "<u4").tobytes()]
+    def _write_waiting(self) -> None:
+        """Write the samples that wait: numpy takes as long for one short array as for many joined."""
+        if not self._waiting:
+            return
+        ids = np.concatenate([sample.input_ids for _, sample in self._waiting], dtype=np.int64)
+        labels = np.concatenate([sample.labels for _, sample in self._waiting], dtype=np.int64)
+        weights = np.concatenate([sample.loss_scale for _, sample in self._waiting], dtype="<f4")
+        ends = list(itertools.accumulate(len(sample) for _, sample in self._waiting))
+        starts = [0, *ends[:-1]]
+        if ids.min() < 0 or ids.max() >= 1 << 32:
+            raise InvalidArgument(f"rows up to {self._first_row + self._waiting[-1][0]} have a token id out of range")
         is_weighted = weights > 0
-        if np.array_equal(weights, is_weighted):
-            form |= _BITS
-            parts.append(np.packbits(is_weighted).tobytes())
-        else:
-            parts.append(weights.astype("<f4").tobytes())
-        if not np.array_equal(labels, np.where(is_weighted, ids, IGNORED)):
-            form |= _OWN_LABELS
-            parts.append(labels.astype("<i4").tobytes())
-        number, trained = len(self._samples), sample.num_trained
-        self._samples.append((self._write(b"".join(parts)), length, row, trained, form))
-        self._unbroken += [(number, start, end) for start, end in sample.unbroken]
-        for name, array in sample.media.items():
-            self._add_medium(number, name, np.asarray(array), places)
-        own = Counts(num_trained=trained, longest=length, largest_id=largest if length else -1)
-        self._counts.add(own)
+        largest = np.maximum.reduceat(ids, starts)
+        has_bits = np.logical_and.reduceat(weights == is_weighted, starts)
+        is_plain = np.logical_and.reduceat(labels == np.where(is_weighted, ids, IGNORED), starts)
+        trained = np.add.reduceat(labels != IGNORED, starts, dtype=np.int64)
+        forms = (largest < 1 << 16) * _SHORT_IDS + has_bits * _BITS + ~is_plain * _OWN_LABELS
+        self._counts.largest_id = max(self._counts.largest_id, int(largest.max()))
+        self._counts.num_trained += int(trained.sum())
+        short, long = ids.astype("<u2"), ids.astype("<u4")
+        known = zip(self._waiting, starts, ends, forms.tolist(), trained.tolist(), strict=True)
+        for (row, _), start, end, form, number in known:
+            content = (short if form & _SHORT_IDS else long)[start:end].tobytes()
+            content += np.packbits(is_weighted[start:end]).tobytes() if form & _BITS else weights[start:end].tobytes()
+            if form & _OWN_LABELS:
+                content += labels[start:end].astype("<i4").tobytes()
+            self._samples.append((self._write(content), end - start, row, number, form))
+        self._waiting.clear()
 
     def _add_medium(self, number: int, name: str, array: npt.NDArray[np.generic], places: dict[int, int]) -> None:
         if array.dtype.kind not in "biufc" or array.ndim > _MAX_DIMENSIONS:
@@ -188,6 +189,7 @@ class ShardWriter:
         return place
 
     def _finish(self) -> None:
+        self._write_waiting()
         tables = {
             "samples": np.array(self._samples, dtype=_SAMPLE),
             "media": np.array([(*rest, tuple(shape)) for *rest, shape in self._media], dtype=_MEDIUM),
@@ -247,8 +249,15 @@ class Shard:
                 f"encoded rows {str(path)!r} cannot be read: {error}; remove the file, and encode again"
             ) from error
 
+    @property
+    def has_media(self) -> npt.NDArray[np.bool_]:
+        """Bool (S,) which samples have media."""
+        found = np.zeros(len(self.samples), dtype=np.bool_)
+        found[self._media["sample"]] = True
+        return found
+
     def read(self, number: int) -> Encoded:
-        """Return a sample; what is as it stands on disk, such as media, is a view of the file."""
+        """Return a sample, whose arrays may be changed."""
         offset, length, _, _, form = (int(each) for each in self.samples[number].item())
         id_type = np.dtype("<u2" if form & _SHORT_IDS else "<u4")
         ids = np.frombuffer(self._map, id_type, length, offset).astype(np.int64)
@@ -276,7 +285,8 @@ class Shard:
         media = {}
         for _, name, kind, ndim, offset, shape in self._media[start:stop].tolist():
             size = int(np.prod(shape[:ndim], dtype=np.int64))
-            media[self._names[name]] = np.frombuffer(self._map, self._types[kind], size, offset).reshape(shape[:ndim])
+            array = np.frombuffer(self._map, self._types[kind], size, offset).reshape(shape[:ndim])
+            media[self._names[name]] = array.copy()
         return media
 
     def _read_unbroken(self, number: int) -> tuple[tuple[int, int], ...]:
@@ -297,13 +307,3 @@ class Shard:
 
     def _table(self, kind: np.dtype[Any], offset: int, count: int) -> npt.NDArray[Any]:
         return np.frombuffer(self._map, kind, count, offset)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows opens no folders; its renames are written by themselves.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from swift_templates.encoded import Encoded
+
+from .errors import BadRow
 
 
 class Failure(NamedTuple):
@@ -39,6 +41,10 @@ class FittedRow:
     num_cut: int = 0
     num_left_out: int = 0
     longest: int = 0
+
+
+Outcome: TypeAlias = Sequence[Encoded] | FittedRow | Exception
+"""What becomes of a row: its samples, or why there are none."""
 
 
 def fit_samples(samples: Sequence[Encoded], fit: Callable[[Encoded], Sequence[Encoded]]) -> FittedRow:
@@ -83,6 +89,25 @@ class Counts:
     num_trained: int = 0
     errors: dict[str, int] = field(default_factory=dict)
 
+    def note(self, outcome: Outcome) -> Sequence[Encoded]:
+        """Count a row, but not its tokens, and return its samples."""
+        self.num_rows += 1
+        if isinstance(outcome, Exception):
+            reason = to_reason(outcome)
+            self.errors[reason] = self.errors.get(reason, 0) + 1
+            return ()
+        samples = outcome.samples if isinstance(outcome, FittedRow) else outcome
+        num_left_out = 0
+        if isinstance(outcome, FittedRow):
+            num_left_out = outcome.num_left_out
+            self.num_cut += outcome.num_cut
+            self.num_left_out += num_left_out
+            self.longest = max(self.longest, outcome.longest)
+        self.num_untrained += not samples and not num_left_out
+        for sample in samples:
+            self.longest = max(self.longest, len(sample))
+        return samples
+
     def add(self, other: Counts) -> None:
         """Count those of other rows as well."""
         for name in ("num_rows", "num_untrained", "num_cut", "num_left_out", "num_trained"):
@@ -90,3 +115,8 @@ class Counts:
         self.longest = max(self.longest, other.longest)
         self.largest_id = max(self.largest_id, other.largest_id)
         self.errors = dict(Counter(self.errors) + Counter(other.errors))
+
+
+def to_reason(error: Exception) -> str:
+    """Return under which words a row that could not be encoded is counted."""
+    return error.reason if isinstance(error, BadRow) else type(error).__name__

@@ -12,9 +12,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from swift_templates.errors import SwiftTemplatesError
+from swift_templates.registry import Registry
 
 if TYPE_CHECKING:
     from swift_data.packing import Batch
@@ -71,3 +72,6 @@ class Algorithm(ABC, Generic[Row]):
     def denominator(self, batch: Batch) -> float:
         """Return what a micro-batch adds to the divisor of the loss: by default its summed weights."""
         return float(batch.loss_scale[:, 1:].sum())
+
+
+ALGORITHMS: Registry[Algorithm[Any]] = Registry(kind="algorithm", package="swift_train.algorithms", base=Algorithm)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, set_seed
+from swift_data.encoding_cache import default_cache_dir
 from swift_data.rows import ChatRow, load_rows, split_rows
-from swift_templates.registry import Registry
 from swift_templates.template import Template
 from swift_tuners import LoadedModel, SwiftModel, load_model, resolve_model
 from swift_tuners.checkpoint import SwiftConfig
@@ -26,7 +26,7 @@ from swift_tuners.tuner import Phase
 from torch import nn
 from transformers import PreTrainedModel, TrainerState
 
-from .algorithm import Algorithm
+from .algorithm import ALGORITHMS
 from .args import SftArgs
 from .args_rules import check_args, find_options_without_effect
 from .attach import attach_tuners
@@ -38,11 +38,12 @@ from .memory import estimate_memory, read_peak_mib
 from .output_folder import choose_folder, make_folder
 from .progress import ProgressBar, RunLog, TunerSteps, draw_curve
 from .report import Plan, describe_plan
-from .samples import Samples, encode_rows, plan_packs
+from .samples import Encoder, Samples, build_template, encode_rows, plan_packs
 from .trainer import Trainer, TrainerSettings, build_trainer
 from .training_arguments import build_training_arguments
 
-ALGORITHMS: Registry[Algorithm[Any]] = Registry(kind="algorithm", package="swift_train.algorithms", base=Algorithm)
+MEASURED_PACKS = 64
+"""Batch rows that are looked at to estimate what a step takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,26 +83,28 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     say = partial(print, flush=True) if processes.is_main_process else _say_nothing
     for sentence in find_options_without_effect(args):
         say(sentence)
-    objective = ALGORITHMS.load_class(algorithm)()
 
     with processes.main_process_first():
         resolved = resolve_model(args.model)
-    template = Template.from_folder(
-        resolved.folder,
-        args.template,
-        new_special_tokens=args.model.new_special_tokens,
-        model_length=args.model.max_model_len,
+    build = partial(
+        build_template, resolved.folder, args.template, args.model.new_special_tokens, args.model.max_model_len
     )
+    encoder = Encoder(template=build(), algorithm=algorithm, build=build)
+    template = encoder.template
     training_rows, validation_rows, num_skipped = _load_rows(args)
     encode = partial(
         encode_rows,
-        template=template,
-        algorithm=objective,
+        encoder=encoder,
         show_progress=processes.is_main_process,
         on_bad_row=args.data.on_bad_row,
+        cache_dir=default_cache_dir() if args.data.load_from_cache_file else None,
+        num_proc=args.data.dataset_num_proc,
+        retry=processes.is_local_main_process,
     )
-    training = encode(training_rows, name="training")
-    validation = encode(validation_rows, name="validation") if validation_rows else None
+    # The first process of a machine encodes, and the others find what it wrote.
+    with processes.local_main_process_first():
+        training = encode(training_rows, name="training")
+        validation = encode(validation_rows, name="validation") if validation_rows else None
 
     loaded = _load(args, resolved, template)
     template.tokenizer.check_ids(loaded.new_tokens)
@@ -121,7 +124,7 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
             num_processes=processes.num_processes,
             finds_unused=any(each.phase is Phase.SCHEDULE for each in model.tuners.values()),
         ),
-        algorithm=objective,
+        algorithm=ALGORITHMS.load_class(algorithm)(),
         train_packs=packs,
         eval_packs=PackDataset(validation.encoded, plan_packs(validation, packing_length=None)) if validation else None,
         settings=TrainerSettings(
@@ -178,10 +181,10 @@ def _check_steps_left(trainer: Trainer, args: SftArgs) -> None:
 
 def _check_vocabulary(known: int, samples: Samples) -> None:
     """Refuse a tokenizer that has more tokens than the model."""
-    largest = max(int(each.input_ids.max()) for each in samples.encoded)
-    if largest >= known:
+    if samples.largest_id >= known:
         raise InvalidTrainArgs(
-            f"the tokenizer gives token {largest} and the model knows tokens below {known}; they do not belong together"
+            f"the tokenizer gives token {samples.largest_id} and the model knows tokens below {known}; "
+            "they do not belong together"
         )
 
 
@@ -231,9 +234,12 @@ def _plan(trainer: Trainer, training: Samples, validation: Samples | None, num_s
     arguments, packs = trainer.args, trainer.train_dataset
     assert isinstance(packs, PackDataset)
     per_device = arguments.per_device_train_batch_size
+    # Where there are many, the longest tell what a step takes.
+    lengths = training.encoded.lengths
+    by_size = sorted(range(len(packs)), key=lambda index: -sum(lengths[each] for each in packs.packs[index]))
     sizes = [
-        (sum(len(each) for each in pack), sum(int((each.loss_scale != 0).sum()) for each in pack))
-        for pack in (packs[index] for index in range(len(packs)))
+        (sum(len(each) for each in pack), sum(each.num_trained for each in pack))
+        for pack in (packs[index] for index in by_size[:MEASURED_PACKS])
     ]
     tokens, trained = (max(column) * per_device for column in zip(*sizes, strict=True))
     return Plan(

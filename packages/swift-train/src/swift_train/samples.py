@@ -2,133 +2,220 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+from swift_data.encoded_rows import EncodedRows
+from swift_data.encoding import encode_dataset
+from swift_data.encoding_cache import fingerprint_package, fingerprint_rows, fingerprint_template, make_cache_key
 from swift_data.packing import pack
+from swift_data.row_outcomes import Outcome, fit_samples
 from swift_data.rows import ChatRow
-from swift_templates.encoded import Encoded
+from swift_templates.args import PromptArgs
 from swift_templates.errors import SwiftTemplatesError
 from swift_templates.template import Template
 from tqdm import tqdm
 
-from .algorithm import Algorithm
+from .algorithm import ALGORITHMS, Algorithm
 from .errors import InvalidTrainArgs, NothingToTrain, RefusedRow
 
-CHUNK_ROWS = 256
-"""Rows that are encoded at once: the tokenizer takes many texts in less time than one by one."""
 
-
-@dataclass(kw_only=True)
+@dataclass(frozen=True)
 class Samples:
-    """Encoded rows, and what became of each.
+    """Encoded rows, and what became of each."""
 
-    Attributes:
-        encoded: the samples, in the order of their rows.
-        num_rows: rows that went in.
-        num_untrained: rows that train nothing, such as those whose answers all have `loss` false.
-        num_refused: rows that the template refuses, left out.
-        num_cut: samples shortened to the maximal length.
-        num_left_out: samples left out because they are longer.
-        longest: tokens of the longest sample before that.
-    """
+    encoded: EncodedRows
+    """The samples, in the order of their rows."""
 
-    encoded: list[Encoded] = field(default_factory=list)
-    num_rows: int = 0
-    num_untrained: int = 0
-    num_refused: int = 0
-    num_cut: int = 0
-    num_left_out: int = 0
-    longest: int = 0
+    @property
+    def num_rows(self) -> int:
+        """Rows that went in."""
+        return self.encoded.counts.num_rows
+
+    @property
+    def num_untrained(self) -> int:
+        """Rows that train nothing, such as those whose answers all have `loss` false."""
+        return self.encoded.counts.num_untrained
+
+    @property
+    def num_refused(self) -> int:
+        """Rows that the template refuses, left out."""
+        return sum(self.encoded.counts.errors.values())
+
+    @property
+    def num_cut(self) -> int:
+        """Samples shortened to the maximal length, or split."""
+        return self.encoded.counts.num_cut
+
+    @property
+    def num_left_out(self) -> int:
+        """Samples left out because they are longer."""
+        return self.encoded.counts.num_left_out
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample before that."""
+        return self.encoded.counts.longest
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id."""
+        return self.encoded.counts.largest_id
 
     @property
     def num_tokens(self) -> int:
         """Tokens of all samples."""
-        return sum(map(len, self.encoded))
+        return self.encoded.num_tokens
 
     @property
     def num_trained(self) -> int:
         """Tokens that carry a weight."""
-        return sum(int((each.loss_scale != 0).sum()) for each in self.encoded)
+        return self.encoded.counts.num_trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """What turns rows into samples, in this process or another.
+
+    Attributes:
+        template: tokens and truncation.
+        algorithm: turns a row into sequences; its registered name.
+        build: makes the same template in another process: a function of a module, with plain arguments.
+    """
+
+    template: Template
+    algorithm: str
+    build: Callable[[], Template]
+
+    def __call__(self, rows: Sequence[Any]) -> list[Outcome]:
+        """Encode some rows: an outcome for each."""
+        algorithm: Algorithm[Any] = ALGORITHMS.load_class(self.algorithm)()
+        return [_fit(result, self.template) for result in algorithm.encode_many(rows, self.template)]
+
+    def key(self, rows: Sequence[ChatRow]) -> str:
+        """Name what comes out: a change of rows, template, tokenizer or code changes it."""
+        code = fingerprint_package("swift_train.algorithms")
+        return make_cache_key(fingerprint_rows(rows), fingerprint_template(self.template), self.algorithm, code)
+
+
+def build_template(
+    folder: Path, args: PromptArgs, new_special_tokens: Sequence[str], model_length: int | None
+) -> Template:
+    """Return the template of a model folder, with the processor of media that it holds."""
+    names = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+    if any((folder / name).is_file() for name in names):
+        from swift_templates.hf import load_template
+        from swift_templates.media.policy import MediaPolicy
+
+        # The rows are the user's own, and so are the files that they name.
+        policy = MediaPolicy.trusted(["/"], allow_remote=True)
+        return load_template(
+            folder, args, new_special_tokens=new_special_tokens, model_length=model_length, media_policy=policy
+        )
+    return Template.from_folder(folder, args, new_special_tokens=new_special_tokens, model_length=model_length)
 
 
 def encode_rows(
     rows: Sequence[ChatRow],
-    template: Template,
-    algorithm: Algorithm[Any],
+    encoder: Encoder,
     *,
     name: str,
     show_progress: bool,
     on_bad_row: Literal["raise", "skip"] = "raise",
+    cache_dir: Path | None = None,
+    num_proc: int = 1,
+    retry: bool = True,
 ) -> Samples:
-    """Encode rows and apply the template's rule for long ones.
+    """Encode rows and apply the template's rule for long ones, or find that done.
 
     Args:
         rows: what the algorithm takes.
-        template: tokens and truncation.
-        algorithm: turns a row into sequences.
+        encoder: turns them into samples.
         name: what the rows are called in messages, such as 'training'.
         show_progress: draw a progress bar.
         on_bad_row: whether a row that the template refuses is an error, or is left out and counted.
+        cache_dir: where encoded rows are kept for the next run; None keeps nothing.
+        num_proc: processes that encode.
+        retry: see `encode_dataset`.
 
     Raises:
         RefusedRow: the template refuses a row; the message names it and counts its fellows.
         NothingToTrain: no sample is left, or none has a trained token.
     """
-    samples = Samples(num_rows=len(rows))
-    refused: list[tuple[ChatRow, SwiftTemplatesError]] = []
     with tqdm(total=len(rows), desc=f"encode {name} rows", unit="row", disable=not show_progress, leave=False) as bar:
-        for start in range(0, len(rows), CHUNK_ROWS):
-            chunk = rows[start : start + CHUNK_ROWS]
-            for row, result in zip(chunk, algorithm.encode_many(chunk, template), strict=True):
-                if isinstance(result, SwiftTemplatesError):
-                    refused.append((row, result))
-                else:
-                    _add_row(samples, result, template)
-            bar.update(len(chunk))
-    if refused and on_bad_row == "raise":
-        row, first = refused[0]
-        others = f"{len(refused) - 1} more rows are refused" if len(refused) > 1 else "no other row is refused"
+        samples = Samples(
+            encode_dataset(
+                rows,
+                encoder,
+                key=encoder.key(rows) if cache_dir is not None else "",
+                cache_dir=cache_dir,
+                num_proc=num_proc,
+                build_encode=partial(_build_encoder, encoder.build, encoder.algorithm),
+                retry=retry,
+                on_progress=lambda done: _advance(bar, done),
+            )
+        )
+    if samples.num_refused and on_bad_row == "raise":
+        failure = samples.encoded.failures[0]
+        num_others = samples.num_refused - 1
+        others = f"{num_others} more rows are refused" if num_others else "no other row is refused"
         raise RefusedRow(
-            f"{row.origin}: {first}; {others}; correct the rows, or set on_bad_row to 'skip' to leave such out"
-        ) from first
-    samples.num_refused = len(refused)
-    if not samples.encoded and samples.num_left_out:
-        raise NothingToTrain(
-            f"none of the {len(rows)} {name} rows is left: the longest has {samples.longest} tokens and max_length is "
-            f"{template.max_length}; raise --max_length, or cut them with --truncation_strategy"
+            f"{rows[failure.row].origin}: {failure.message}; {others}; correct the rows, or set on_bad_row to 'skip' "
+            "to leave such out"
         )
-    if not samples.num_trained:
-        raise NothingToTrain(
-            f"no token of the {len(rows)} {name} rows is trained; expected at least one answer with a loss; "
-            "look at the rows' 'loss' fields, or choose another --truncation_strategy than right"
-        )
+    _check_something_is_left(samples, encoder.template, name)
     return samples
-
-
-def _add_row(samples: Samples, sequences: list[Encoded], template: Template) -> None:
-    samples.num_untrained += not sequences
-    for encoded in sequences:
-        samples.longest = max(samples.longest, len(encoded))
-        kept = template.truncate(encoded)
-        samples.num_left_out += not kept
-        samples.num_cut += sum(map(len, kept)) < len(encoded) if kept else 0
-        samples.encoded += kept
 
 
 def plan_packs(samples: Samples, *, packing_length: int | None) -> list[list[int]]:
     """Say which samples share a batch row: each its own, or as many as fit into packing_length.
 
+    Branches of one dialogue share a batch row where they fit; samples with media have one of their own.
+
     Raises:
         InvalidTrainArgs: a sample is longer than packing_length.
     """
-    lengths = [len(each) for each in samples.encoded]
+    lengths: npt.NDArray[np.integer] = samples.encoded.lengths
     if packing_length is None:
         return [[index] for index in range(len(lengths))]
-    if max(lengths) > packing_length:
+    if (longest := int(lengths.max())) > packing_length:
         raise InvalidTrainArgs(
-            f"packing_length is {packing_length} but a sample has {max(lengths)} tokens; "
+            f"packing_length is {packing_length} but a sample has {longest} tokens; "
             "raise --packing_length, or lower --max_length"
         )
-    return pack(lengths, packing_length)
+    return pack(lengths, packing_length, groups=samples.encoded.row_indices, alone=samples.encoded.has_media)
+
+
+def _build_encoder(build: Callable[[], Template], algorithm: str) -> Encoder:
+    return Encoder(template=build(), algorithm=algorithm, build=build)
+
+
+def _fit(result: Outcome, template: Template) -> Outcome:
+    if isinstance(result, Exception):
+        return result
+    try:
+        return fit_samples(list(result), template.truncate)  # type: ignore[arg-type]  # samples, as the algorithm gives
+    except SwiftTemplatesError as error:
+        return error
+
+
+def _advance(bar: tqdm[Any], done: int) -> None:
+    bar.update(done - bar.n)
+
+
+def _check_something_is_left(samples: Samples, template: Template, name: str) -> None:
+    if not len(samples.encoded) and samples.num_left_out:
+        raise NothingToTrain(
+            f"none of the {samples.num_rows} {name} rows is left: the longest has {samples.longest} tokens and "
+            f"max_length is {template.max_length}; raise --max_length, or cut them with --truncation_strategy"
+        )
+    if not samples.num_trained:
+        raise NothingToTrain(
+            f"no token of the {samples.num_rows} {name} rows is trained; expected at least one answer with a loss; "
+            "look at the rows' 'loss' fields, or choose another --truncation_strategy than right"
+        )
