@@ -7,7 +7,9 @@ share it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -192,7 +194,8 @@ class _Work:
         path, first_row = shard_path(self.folder, number), self.places(number).start
         with ShardWriter(path, key=self.key, first_row=first_row) as writer:
             for batch in _in_batches(rows):
-                outcomes = encode(batch)
+                with _without_collector():
+                    outcomes = encode(batch)
                 if len(outcomes) != len(batch):
                     raise InvalidArgument(
                         f"{len(batch)} rows were encoded to {len(outcomes)} outcomes; expected one each"
@@ -200,6 +203,18 @@ class _Work:
                 for outcome in outcomes:
                     writer.add(outcome, may_pass=isinstance(outcome, _PASSING))
         return number
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Let Python not look for garbage inside a batch, whose many small lists are needed: it takes 5 % of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _in_batches(rows: Sequence[Row]) -> Iterator[list[Row]]:

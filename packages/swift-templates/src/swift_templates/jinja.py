@@ -55,6 +55,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, limits: RenderLimits | None = None) -> None:
         self.source = source
+        self._mentioned: dict[str, bool] = {}
         self._limits = limits or RenderLimits()
         self._meter = Meter(self._limits)
         if len(source) > self._limits.source_chars:
@@ -78,7 +79,9 @@ class ChatTemplate:
 
     def mentions(self, name: str) -> bool:
         """Whether a word, such as a variable's name, stands in the source."""
-        return re.search(rf"\b{re.escape(name)}\b", self.source) is not None
+        if name not in self._mentioned:
+            self._mentioned[name] = re.search(rf"\b{re.escape(name)}\b", self.source) is not None
+        return self._mentioned[name]
 
     def render(self, variables: Mapping[str, object]) -> str:
         """Render the template.
@@ -105,7 +108,8 @@ class ChatTemplate:
         chunks: list[str] = []
         size = 0
         try:
-            for chunk in self._template.generate(variables):
+            # What `generate` does besides is to polish tracebacks.
+            for chunk in self._template.root_render_func(self._template.new_context(dict(variables))):
                 size += len(chunk)
                 if size > limits.output_chars:
                     raise RenderLimitExceeded(

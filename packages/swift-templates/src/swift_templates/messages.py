@@ -85,7 +85,7 @@ class Conversation:
 
 def is_text(conversation: Conversation) -> bool:
     """Whether a conversation is a plain text, for pre-training: one answer that nobody asked for."""
-    return [message.role for message in conversation.messages] == ["assistant"]
+    return len(conversation.messages) == 1 and conversation.messages[0].role == "assistant"
 
 
 def check_conversation(conversation: Conversation, *, prompt: bool = False) -> None:
@@ -132,7 +132,8 @@ def _check_message(message: Message, position: int) -> None:
     for name, text in (("content", message.content), ("reasoning_content", message.reasoning_content)):
         if text is not None or name == "content":
             _check_text(text, f"message {position} ({message.role}): {name}")
-    _check_media(message, position)
+    if message.media:
+        _check_media(message, position)
     if message.role != "assistant":
         _check_assistant_only(message, position)
     elif not message.content.strip() and not message.tool_calls and not message.media:
