@@ -35,6 +35,12 @@ class ModelFolder:
     """What config.json calls the model."""
 
 
+def has_processor(path: Path) -> bool:
+    """Whether a folder holds a processor of media, which `swift_templates.hf.load_template` reads."""
+    names = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+    return any((path / name).is_file() for name in names)
+
+
 def read_model_folder(path: Path) -> ModelFolder:
     """Read what a folder holds; every file of it is optional.
 

@@ -112,7 +112,8 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     vocabulary = cast("nn.Embedding", loaded.model.get_input_embeddings()).num_embeddings
     _check_vocabulary(vocabulary, training)
     model = attach_tuners(loaded, args, training, say)
-    pad_token_id = _choose_padding(model, args, template, vocabulary, say)
+    has_media = training.have_media or (validation is not None and validation.have_media)
+    pad_token_id = _choose_padding(model, args, template, vocabulary, say, has_media=has_media)
     packing_length = _packing_length(args, template) if args.data.packing and pad_token_id is None else None
     packs = PackDataset(training.encoded, plan_packs(training, packing_length=packing_length))
     trainer = build_trainer(
@@ -189,7 +190,13 @@ def _check_vocabulary(known: int, samples: Samples) -> None:
 
 
 def _choose_padding(
-    model: SwiftModel, args: SftArgs, template: Template, vocabulary: int, say: Callable[[str], None]
+    model: SwiftModel,
+    args: SftArgs,
+    template: Template,
+    vocabulary: int,
+    say: Callable[[str], None],
+    *,
+    has_media: bool,
 ) -> int | None:
     joins = args.data.packing or args.train.per_device_train_batch_size > 1 or args.train.per_device_eval_batch_size > 1
     if not joins:
@@ -197,6 +204,9 @@ def _choose_padding(
     what = (
         "--packing has no effect: samples are padded" if args.data.packing else "samples are padded instead of joined"
     )
+    if has_media:
+        say(f"Rows have pictures, videos or sounds; {what}.")
+        return template.pad_token_id
     try:
         leak = measure_leak(model, vocabulary=vocabulary)
     except UnsupportedConfig as error:

@@ -18,6 +18,7 @@ from swift_data.row_outcomes import Outcome, fit_samples
 from swift_data.rows import ChatRow
 from swift_templates.args import PromptArgs
 from swift_templates.errors import SwiftTemplatesError
+from swift_templates.model_folder import has_processor
 from swift_templates.template import Template
 from tqdm import tqdm
 
@@ -68,6 +69,11 @@ class Samples:
         return self.encoded.counts.largest_id
 
     @property
+    def have_media(self) -> bool:
+        """Whether there are pictures, videos or sounds among them."""
+        return bool(self.encoded.has_media.any())
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of all samples."""
         return self.encoded.num_tokens
@@ -107,8 +113,7 @@ def build_template(
     folder: Path, args: PromptArgs, new_special_tokens: Sequence[str], model_length: int | None
 ) -> Template:
     """Return the template of a model folder, with the processor of media that it holds."""
-    names = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-    if any((folder / name).is_file() for name in names):
+    if has_processor(folder):
         from swift_templates.hf import load_template
         from swift_templates.media.policy import MediaPolicy
 

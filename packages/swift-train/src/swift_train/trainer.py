@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from swift_data.packing import Batch
 from swift_kernels import token_logps
@@ -33,6 +35,7 @@ from .checkpoints import MANIFEST
 from .errors import CheckpointNotWritten, InvalidTrainArgs, TrainingDiverged
 
 ModelInputs = dict[str, Tensor]
+_MEDIA = "media:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +262,10 @@ class Trainer(HfTrainer):
             columns_K = torch.zeros(1, dtype=torch.long, device=labels_BT.device)
         if isinstance(self.host, SwiftModel):
             self.host.on_batch(inputs["labels"])
-        passed = {name: inputs[name] for name in ("input_ids", "position_ids", "attention_mask") if name in inputs}
+        media = _media_of(inputs, getattr(self.host, "dtype", torch.float32))
+        # Models that see count positions in their own way, such as in rows and columns of a picture.
+        names = ("input_ids", "attention_mask") if media else ("input_ids", "position_ids", "attention_mask")
+        passed = {name: inputs[name] for name in names if name in inputs} | media
         if self._keeps_logits:
             logits_BKV = model(**passed, use_cache=False, logits_to_keep=columns_K).logits
         else:
@@ -294,7 +300,7 @@ def build_trainer(model: nn.Module, arguments: TrainingArguments, **options: Any
 
 
 def _to_tensors(batch: Batch) -> ModelInputs:
-    arrays = {
+    arrays: dict[str, npt.NDArray[np.generic] | None] = {
         "input_ids": batch.input_ids,
         "position_ids": batch.position_ids,
         "labels": batch.labels,
@@ -302,7 +308,14 @@ def _to_tensors(batch: Batch) -> ModelInputs:
         "sequence_ids": batch.sequence_ids,
         "attention_mask": batch.attention_mask,
     }
+    arrays |= {_MEDIA + name: array for name, array in batch.media.items()}
     return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
+
+
+def _media_of(inputs: ModelInputs, dtype: torch.dtype) -> ModelInputs:
+    """Return the arguments of pictures, videos and sounds, numbers in the model's own type."""
+    media = {name.removeprefix(_MEDIA): tensor for name, tensor in inputs.items() if name.startswith(_MEDIA)}
+    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in media.items()}
 
 
 __all__ = ["Pack", "Trainer", "TrainerSettings"]

@@ -49,11 +49,13 @@ class TorchEngine(Engine):
         answers: dict[int, list[Completion]] = {}
         # Prompts of similar length share a batch, so that little of it is padding; those that leave less room for an
         # answer than was asked for do not share one with others, whose answers they would cut short.
-        groups: dict[tuple[str | None, int], list[int]] = {}
+        groups: dict[tuple[str | None, int, int | None], list[int]] = {}
         for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index].input_ids)):
             prompt = prompts[index]
-            groups.setdefault((prompt.adapter, self._room(prompt, sampling)), []).append(index)
-        for (adapter, _), indices in groups.items():
+            # How pictures of several rows go together differs from model to model.
+            alone = index if prompt.media else None
+            groups.setdefault((prompt.adapter, self._room(prompt, sampling), alone), []).append(index)
+        for (adapter, _, _), indices in groups.items():
             self._activate(adapter)
             for start in range(0, len(indices), self.max_batch_size):
                 chosen = indices[start : start + self.max_batch_size]
@@ -117,8 +119,12 @@ class TorchEngine(Engine):
         criteria = StoppingCriteriaList([_StopWords(self.template, sampling.stop_words, width)])
         if stop is not None:
             criteria.append(_Stopped(stop))
+        dtype = self.model.dtype
+        media = {name: torch.from_numpy(array).to(device) for name, array in prompts[0].media.items()}
+        media = {name: each.to(dtype) if each.is_floating_point() else each for name, each in media.items()}
         with torch.inference_mode():
             output: torch.Tensor = self.model.generate(
+                **media,
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=self._generation_config(sampling, room),
