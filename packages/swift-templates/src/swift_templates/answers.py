@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from .dialect import Dialect, Tool
 from .errors import ChatTemplateError
 from .family import families
-from .messages import Conversation, Message
+from .lookalikes import absent_marks
+from .messages import JSON, Conversation, Message, ToolCall
 from .reasoning import CLOSE, OPEN, split_reasoning
 from .rendering import Renderer
 from .streaming import decode_stream, stream_matched, trim_stream
@@ -105,16 +107,36 @@ class AnswerReader:
         ids = [int(token_id) for token_id in self._until_stop(token_ids)]
         if dialect is None:
             return self._parse(ids)
-        # The marks of many dialects are control tokens.
-        parsed = dialect.parse(self._prefix + self._tokenizer.decode_after(ids), tools)
+        # The marks of many dialects are control tokens, so these stay; text that looks like one is broken meanwhile.
+        text, mark = self._spelled(ids)
+        parsed = dialect.parse((self._prefix + text).removeprefix(self._form.before), tools)
         if not parsed.calls:
-            return self._parse(ids)
+            said = self._parse(ids)
+            # A dialect of plain text writes into the content, which has a header of its own here.
+            inside = None if self._pattern is None else dialect.parse(said.content, tools)
+            if inside is None or not inside.calls:
+                return said
+            return dataclasses.replace(said, content=inside.content.strip(), tool_calls=inside.calls)
         reasoning, content = self._apart(parsed.content)
-        return Message(role="assistant", content=content.strip(), reasoning_content=reasoning, tool_calls=parsed.calls)
+        return Message(
+            role="assistant",
+            content=content.strip().replace(mark, ""),
+            reasoning_content=reasoning and reasoning.replace(mark, ""),
+            tool_calls=tuple(_without(call, mark) for call in parsed.calls),
+        )
 
-    def text_of(self, token_ids: Iterable[int]) -> str:
-        """Return an answer's text with its control tokens spelled out."""
-        return self._prefix + self._tokenizer.decode_after(int(each) for each in self._until_stop(token_ids))
+    def _spelled(self, ids: list[int]) -> tuple[str, str]:
+        """Return the text with its control tokens, and the mark that breaks what only looks like one."""
+        tokenizer = self._tokenizer
+        text = tokenizer.decode_after(ids)
+        [mark] = absent_marks([self._prefix, text], 1)
+        if not tokenizer.answer_lookalikes.occur_in(tokenizer.decode_after(tokenizer.without_control(ids))):
+            return text, mark
+        runs = itertools.groupby(ids, lambda token_id: tokenizer.special_text(token_id) is not None)
+        texts = [(is_control, tokenizer.decode_after(list(run))) for is_control, run in runs]
+        return "".join(
+            text if is_control else str(tokenizer.answer_lookalikes.broken(text, mark)) for is_control, text in texts
+        ), mark
 
     def _parse(self, ids: list[int]) -> Message:
         if self._pattern is not None:
@@ -122,9 +144,13 @@ class AnswerReader:
             if found is not None:
                 return Message(role="assistant", content=found["content"], reasoning_content=found["reasoning"] or None)
         text = self._prefix + self._tokenizer.decode_after(self._tokenizer.without_control(ids))
-        text = text.removeprefix(self._form.before).removesuffix(self._form.after)
+        text = text.removeprefix(self._before).removesuffix(self._form.after)
         reasoning, content = split_reasoning(text, opened=self._form.opens_thinking)
         return Message(role="assistant", content=content, reasoning_content=reasoning)
+
+    def text_of(self, token_ids: Iterable[int]) -> str:
+        """Return an answer's text with its control tokens spelled out."""
+        return self._prefix + self._tokenizer.decode_after(int(each) for each in self._until_stop(token_ids))
 
     def _apart(self, text: str) -> tuple[str | None, str]:
         """Return the reasoning and the content of what an answer says beside its calls."""
@@ -132,7 +158,8 @@ class AnswerReader:
             last = self._tokenizer.last_control(text)
             spelling = self._tokenizer.first_control(text[last:]) or ""
             before, after = text[: last + len(spelling)], text[last + len(spelling) :]
-            found = self._pattern.fullmatch(before + self._form.before + after)
+            # What is said beside a call may have no header of its own.
+            found = self._pattern.fullmatch(text) or self._pattern.fullmatch(before + self._form.before + after)
             if found is not None:
                 return found["reasoning"] or None, found["content"]
         rest = self._tokenizer.answer_lookalikes.replaced(text, lambda _: "")
@@ -143,7 +170,24 @@ class AnswerReader:
         if self._pattern is not None:
             return stream_matched(self._pattern, self._tokenizer, self._until_stop(tokens), self._prefix)
         pieces = decode_stream(self._tokenizer, self._until_stop(tokens))
-        return trim_stream(itertools.chain([self._prefix], pieces), before=self._form.before, after=self._form.after)
+        return trim_stream(itertools.chain([self._prefix], pieces), before=self._before, after=self._form.after)
+
+    @property
+    def _before(self) -> str:
+        """What stands before the text that has lost its control tokens."""
+        return self._tokenizer.answer_lookalikes.replaced(self._form.before, lambda _: "")
 
     def _until_stop(self, token_ids: Iterable[int]) -> Iterator[int]:
         return itertools.takewhile(lambda token_id: token_id not in self._stops, token_ids)
+
+
+def _without(call: ToolCall, mark: str) -> ToolCall:
+    def clean(value: JSON) -> JSON:
+        if isinstance(value, str):
+            return value.replace(mark, "")
+        if isinstance(value, dict):
+            return {key.replace(mark, ""): clean(each) for key, each in value.items()}
+        return [clean(each) for each in value] if isinstance(value, list) else value
+
+    arguments = {key.replace(mark, ""): clean(each) for key, each in call.arguments.items()}
+    return dataclasses.replace(call, name=call.name.replace(mark, ""), arguments=arguments)

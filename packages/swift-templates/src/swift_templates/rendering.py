@@ -131,16 +131,16 @@ class Renderer:
             self._call_forms[template] = find_call_form(template, self._variables)
         return self._call_forms[template]
 
-    def _lookalikes(self, message: dict[str, JSON]) -> Lookalikes:
-        answer = message["role"] == "assistant"
+    def _lookalikes(self, message: dict[str, JSON], name: str) -> Lookalikes:
+        # Only an answer's own text may open and close its thinking; what it hands to a function may not.
+        answer = message["role"] == "assistant" and name != "tool_calls"
         return self._lookalikes_of_answer if answer else self._lookalikes_of_user
 
     def _has_lookalike(self, message: dict[str, JSON]) -> bool:
-        return any(map(self._lookalikes(message).occur_in, message.values()))
+        return any(self._lookalikes(message, name).occur_in(value) for name, value in message.items())
 
     def _broken(self, message: dict[str, JSON], mark: str) -> dict[str, JSON]:
-        lookalikes = self._lookalikes(message)
-        return {name: lookalikes.broken(value, mark) for name, value in message.items()}
+        return {name: self._lookalikes(message, name).broken(value, mark) for name, value in message.items()}
 
 
 class Rendering:
@@ -259,8 +259,8 @@ class Rendering:
         for name, number in called.items():
             if plain.count(name) < number:
                 raise TemplateMismatch(
-                    f"the chat template leaves out or changes {name!r}, which is called, so the model would not see it; "
-                    "name an agent_template, which writes calls as text, or a template family for tools"
+                    f"the chat template leaves out or changes {name!r}, which is called, so the model would not see "
+                    "it; name an agent_template, which writes calls as text, or a template family for tools"
                 )
 
     def _check_against(self, text: str, plain: str) -> None:

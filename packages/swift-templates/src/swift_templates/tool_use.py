@@ -6,10 +6,12 @@ out of what it wrote is its own.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 from .dialect import DIALECTS, Dialect, check_tools, load_dialect
 from .errors import SwiftTemplatesError, TemplateMismatch
+from .lookalikes import Lookalikes, absent_marks
 from .messages import JSON, Conversation, Message, ToolCall
 from .reasoning import split_reasoning
 from .rendering import Renderer
@@ -63,10 +65,11 @@ class ToolUse:
         if self._chosen is None or not (conversation.tools or any(map(_is_about_tools, conversation.messages))):
             return conversation
         rewritten = self._chosen.rewrite(conversation)
-        before: list[JSON] = [*(message.content for message in conversation.messages), *conversation.tools]
-        after: list[JSON] = [message.content for message in rewritten.messages]
         lookalikes = self._tokenizer.answer_lookalikes
-        if lookalikes.occur_in(after) and not lookalikes.occur_in(before):
+        # What looks like a control token in the row is its text, and stays text; what the dialect adds would be none.
+        if lookalikes.occur_in(_contents(rewritten)) and lookalikes.occur_in(
+            _contents(self._chosen.rewrite(_broken(conversation, lookalikes)))
+        ):
             raise TemplateMismatch(
                 f"{self._chosen.name} writes control tokens of this model, which would be read as plain text; leave "
                 "agent_template out, so that the model's own chat template writes the calls, or take another dialect"
@@ -103,3 +106,24 @@ def find_dialect(renderer: Renderer, tokenizer: Tokenizer) -> Dialect | None:
 
 def _is_about_tools(message: Message) -> bool:
     return message.role == "tool" or bool(message.tool_calls)
+
+
+def _contents(conversation: Conversation) -> list[JSON]:
+    return [message.content for message in conversation.messages]
+
+
+def _broken(conversation: Conversation, lookalikes: Lookalikes) -> Conversation:
+    """Return a conversation in which nothing looks like a control token."""
+    calls: list[JSON] = [call.arguments for message in conversation.messages for call in message.tool_calls]
+    [mark] = absent_marks([*_contents(conversation), *calls, *conversation.tools], 1)
+
+    def broken_object(value: dict[str, JSON]) -> dict[str, JSON]:
+        return {name: lookalikes.broken(each, mark) for name, each in value.items()}
+
+    def broken(message: Message) -> Message:
+        calls = [dataclasses.replace(call, arguments=broken_object(call.arguments)) for call in message.tool_calls]
+        content = str(lookalikes.broken(message.content, mark))
+        return dataclasses.replace(message, content=content, tool_calls=tuple(calls))
+
+    messages, tools = map(broken, conversation.messages), map(broken_object, conversation.tools)
+    return dataclasses.replace(conversation, messages=tuple(messages), tools=tuple(tools))
