@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from swift_templates.encoded import Encoded
+from swift_templates.media.token_arrays import BY_TOKEN
 
 from .errors import InvalidArgument
 
@@ -29,7 +30,7 @@ def join_media(samples: Sequence[Encoded]) -> Arrays:
     owners: list[int] = []
     is_told = False
     for name in _names(samples):
-        if _is_by_token(name, samples):
+        if name in BY_TOKEN:
             joined[name] = _join(name, _fill(name, samples, [len(sample) for sample in samples]), axis=1)
             continue
         having = [index for index, sample in enumerate(samples) if name in sample.media]
@@ -55,7 +56,7 @@ def stack_media(samples: Sequence[Encoded]) -> Arrays:
     length = max(len(sample) for sample in samples)
     stacked: Arrays = {}
     for name in _names(samples):
-        if _is_by_token(name, samples):
+        if name in BY_TOKEN:
             arrays = _fill(name, samples, [length] * len(samples))
         else:
             arrays = [sample.media[name] for sample in samples if name in sample.media]
@@ -65,11 +66,6 @@ def stack_media(samples: Sequence[Encoded]) -> Arrays:
 
 def _names(samples: Sequence[Encoded]) -> list[str]:
     return list(dict.fromkeys(name for sample in samples for name in sample.media))
-
-
-def _is_by_token(name: str, samples: Sequence[Encoded]) -> bool:
-    having = [sample for sample in samples if name in sample.media]
-    return all(sample.media[name].shape[:2] == (1, len(sample)) for sample in having)
 
 
 def _fill(name: str, samples: Sequence[Encoded], lengths: Sequence[int]) -> list[npt.NDArray[np.generic]]:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from .errors import TemplateMismatch
 from .grounding import Grounded, Notation, PictureSize, find_placeholders, load_notation, notations, render_objects
 from .lookalikes import absent_marks
@@ -109,7 +111,7 @@ def _sizes(shown: Shown | None) -> Sequence[PictureSize]:
         return ()
     resized = shown.placed.seen.resized or (None,) * len(shown.media)
     return [
-        PictureSize(content.shape[1], content.shape[0], resized=seen)
+        PictureSize(np.shape(content)[1], np.shape(content)[0], resized=seen)
         for (kind, content), seen in zip(shown.media, resized, strict=True)
         if kind == "image"
     ]

@@ -91,7 +91,7 @@ def encode_turns(
     for branch, sample in zip(branches, samples, strict=True):
         if see is not None and branch.num_media:
             seen = see(branch.num_media)
-            sample.media = seen.arrays_for(sample.input_ids)
+            sample.media = seen.arrays_for(sample.input_ids, sample.labels)
             sample.unbroken = tuple(sorted({*sample.unbroken, *_find_media(seen, sample.input_ids, tokenizer)}))
     return samples
 
@@ -178,10 +178,11 @@ def _find_media(seen: SeenMedia, input_ids: IntArray, tokenizer: Tokenizer) -> I
     for text in seen.texts:
         control = [each for each in tokenizer.encode(text) if tokenizer.special_text(each) is not None]
         places = start + np.flatnonzero(np.isin(input_ids[start:], control))
-        if len(control) and len(places) >= len(control):
-            # Ordinary tokens may stand between them.
-            yield int(places[0]), int(places[len(control) - 1]) + 1
-            start = int(places[len(control) - 1]) + 1
+        if len(control) and len(places):
+            # Ordinary tokens may stand between them; and media side by side may share a token.
+            last = int(places[min(len(control), len(places)) - 1])
+            yield int(places[0]), last + 1
+            start = last + 1
 
 
 def _to_encoded(branch: _Branch, *, everything: bool) -> Encoded:

@@ -9,39 +9,71 @@ the text between the marks is what stands for each medium.
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import inspect
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tokenizers
 
 from .args import PromptArgs
-from .errors import ChatTemplateError, InvalidModelFolder, MissingDependency, TemplateMismatch
+from .errors import ChatTemplateError, InvalidModelFolder, MissingDependency
+from .family import families
 from .jinja import compile_chat_template
-from .media.policy import MediaPolicy
-from .media.processor import DecodedMedia, MediaProcessor, SeenMedia
+from .media.hf_processors import (
+    PARTS,
+    check_sounds,
+    frames_a_second,
+    is_kind,
+    part_for,
+    question_for,
+    read_sampling,
+    settle_for,
+    sizes_seen,
+    texts_in,
+    timing_of,
+)
+from .media.own_code import find_own_code
+from .media.policy import MediaPolicy, need
+from .media.processor import DecodedMedia, MediaProcessor, MissingProcessor, SeenMedia, TokenArray
+from .media.streams import Video
+from .media.token_arrays import BY_TOKEN, AnswerTypes, CrossAttention, Numbers
 from .messages import MediaKind
 from .model_folder import ModelFolder, read_model_folder
 from .template import Template
 from .tokenizer import Tokenizer
 
 try:
-    from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
+    import transformers
+    from transformers import (
+        AutoFeatureExtractor,
+        AutoImageProcessor,
+        AutoProcessor,
+        AutoTokenizer,
+        PreTrainedTokenizerBase,
+        ProcessorMixin,
+    )
+    from transformers.video_utils import VideoMetadata
 except ImportError as error:
     raise MissingDependency(
         "transformers is needed by swift_templates.hf; pip install 'swift-templates[hf]'"
     ) from error
 
 
-# Stands in no chat template and in no medium's text.
-_MARK = "\N{ASTERISM}"
-_ARGUMENTS: dict[MediaKind, str] = {"image": "images", "video": "videos", "audio": "audio"}
-_PARTS = ("image_processor", "video_processor", "feature_extractor", "audio_processor")
+logger = logging.getLogger(__name__)
+
 _OPENERS: dict[MediaKind, tuple[str, ...]] = {"image": ("boi_token",), "video": (), "audio": ("boa_token",)}
 _NAMED = ("boi_token", "boa_token", "image_token", "video_token", "audio_token")
-_OF_TOKENIZER = ("input_ids", "attention_mask", "labels")
-_CROSS_ATTENTION = "cross_attention_mask"
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+_OF_TOKENIZER = ("input_ids", "attention_mask", "labels", "video_metadata")
+# These take how many frames a second a video has as an argument, and from nowhere else.
+_ONE_RATE = ("Qwen2_5OmniProcessor", "Qwen3OmniMoeProcessor")
 
 
 def template_from_pretrained(
@@ -95,22 +127,74 @@ def load_template(
         SwiftTemplatesError: see `Template.from_folder`.
     """
     path = Path(folder).expanduser()
-    names = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-    media = None
-    if any((path / name).is_file() for name in names):
-        try:
-            processor = AutoProcessor.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
-        except (ImportError, OSError, ValueError, RuntimeError, AttributeError) as error:
-            raise InvalidModelFolder(f"transformers cannot load a processor from {str(path)!r}: {error}") from error
-        media = HfMedia(processor, read_model_folder(path).chat_templates) if _takes_media(processor) else None
     return Template.from_folder(
         path,
         args,
         new_special_tokens=new_special_tokens,
         model_length=model_length,
-        media=media,
+        media=_load_media(path, args),
         media_policy=media_policy,
     )
+
+
+def _load_media(path: Path, args: PromptArgs | None) -> MediaProcessor | None:
+    facts = read_model_folder(path)
+    if reason := find_own_code(path):
+        return MissingProcessor(reason)
+    if not any((path / name).is_file() for name in _PROCESSOR_FILES):
+        return None
+    processor = _load_processor(path)
+    if not any(part_for(processor, kind) for kind in PARTS):
+        return None
+    chat_templates: Mapping[str, str] = facts.chat_templates
+    if args is not None and args.template is not None:
+        family = families.load(args.template)
+        chat_templates = {"default": (family() if isinstance(family, type) else family).chat_template}  # type: ignore[call-arg]  # a subclass fills in the fields itself
+    return HfMedia(processor, chat_templates)
+
+
+def _load_processor(path: Path) -> ProcessorMixin:
+    found: ProcessorMixin | None
+    try:
+        try:
+            found = AutoProcessor.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
+        except (ImportError, ValueError) as error:
+            found = _load_without_videos(path) if "torchvision" in str(error).lower() else None
+            if found is None:
+                raise
+        return found
+    except (ImportError, OSError, ValueError, RuntimeError, AttributeError) as error:
+        raise InvalidModelFolder(f"transformers cannot load a processor from {str(path)!r}: {error}") from error
+
+
+def _load_without_videos(path: Path) -> ProcessorMixin | None:
+    """Load a processor whose class insists on one of videos, which needs torchvision, for all else that it takes."""
+    config: dict[str, Any] = {}
+    for name in reversed(_PROCESSOR_FILES):
+        config |= json.loads((path / name).read_text(encoding="utf-8")) if (path / name).is_file() else {}
+    known: Any = getattr(transformers, str(config.get("processor_class")), None)
+    if getattr(known, "is_dummy", known is None):
+        return None
+    wanted = inspect.signature(known.__init__).parameters
+    if "video_processor" not in wanted or "image_processor" not in wanted:
+        return None
+    local = {"trust_remote_code": False, "local_files_only": True}
+    images = AutoImageProcessor.from_pretrained(str(path), **local)
+    # Some ask it for its patches, also where there is no video.
+    videos = copy.copy(images)
+    videos.stands_in = True
+    given = {name: config[name] for name in wanted if name in config and not name.endswith(("processor", "extractor"))}
+    given |= {"image_processor": images, "video_processor": videos}
+    given["tokenizer"] = AutoTokenizer.from_pretrained(str(path), **local)
+    if "feature_extractor" in wanted:
+        given["feature_extractor"] = AutoFeatureExtractor.from_pretrained(str(path), **local)
+    logger.warning("torchvision is not installed: %s takes no videos", known.__name__)
+    made: ProcessorMixin = type(known.__name__, (known,), {"check_argument_for_proper_class": _take})(**given)
+    return made
+
+
+def _take(self: object, *_: object) -> None:
+    """Take what stands for a video processor."""
 
 
 class HfMedia(MediaProcessor):
@@ -120,6 +204,9 @@ class HfMedia(MediaProcessor):
         processor: what transformers loads beside a model that takes media.
         chat_templates: the model's; they show which placeholder stands for which kind.
 
+    Attributes:
+        fingerprint: changes with whatever decides about the arrays.
+
     Raises:
         InvalidModelFolder: a chat template is missing, or writes no placeholder that the processor knows.
     """
@@ -127,51 +214,93 @@ class HfMedia(MediaProcessor):
     def __init__(self, processor: ProcessorMixin, chat_templates: Mapping[str, str]) -> None:
         self._processor = processor
         self.placeholders = _find_placeholders(processor, chat_templates)
+        self.sampling = read_sampling(processor)
+        # It takes a picture apart only where it is the only one.
+        self.is_joint = is_kind(processor, "LlavaOnevisionProcessor")
+        told = [type(processor).__name__, processor.to_json_string(), str(self.placeholders), transformers.__version__]
+        self.fingerprint = hashlib.sha256("\0".join(told).encode()).hexdigest()
 
     def see(self, media: Sequence[DecodedMedia]) -> SeenMedia:
-        """Return the processor's arrays for one row with these media, and what stands for each in the text."""
-        text = _MARK + "".join(self.placeholders[each.kind] + _MARK for each in media)
-        given: dict[str, Any] = {}
-        for kind, name in _ARGUMENTS.items():
-            found = [each.content for each in media if each.kind == kind]
-            if found:
-                given[name] = found
-        written = self._processor(text=[text], return_tensors="np", **given)
+        """Return the processor's arrays for one row with these media, and what stands for each in the text.
+
+        Raises:
+            TemplateMismatch: the processor puts in other texts than one for each medium.
+            InvalidMedia: a sound is longer than the model hears.
+        """
+        check_sounds(self._processor, media)
+        listening = copy.copy(self._processor)
+        listening.tokenizer = tokenizer = _Listening(self._processor.tokenizer)
+        text = question_for(self._processor, self.placeholders, [each.kind for each in media])
+        written = listening(text=[text], **self._arguments(media))
+        ids = np.asarray(written["input_ids"])[0].tolist()
         made = {name: np.asarray(value) for name, value in written.items() if name not in _OF_TOKENIZER}
-        ids = np.asarray(written["input_ids"])[0]
-        texts = self._processor.tokenizer.decode(ids.tolist(), skip_special_tokens=False).split(_MARK)[1:-1]
-        if len(texts) != len(media):
-            raise TemplateMismatch(f"the processor writes {len(texts)} texts for {len(media)} media")
-        token_arrays = {name: value for name, value in made.items() if value.shape == (1, len(ids))}
-        positional = [name for name, value in made.items() if value.ndim > 2 and value.shape[1] == len(ids) > 1]
-        if _CROSS_ATTENTION in positional:
-            raise TemplateMismatch(
-                f"the model takes {_CROSS_ATTENTION}, which belongs to a whole text; such models are not supported yet"
-            )
+        by_token = {name: self._by_token(name, ids, made.pop(name)) for name in BY_TOKEN if name in made}
         return SeenMedia(
-            # Some tokenizers put a space where a text goes on after a control token.
-            texts=tuple(each.strip(" ") for each in texts),
-            arrays={name: value for name, value in made.items() if name not in token_arrays},
-            token_arrays={
-                name: {int(token): int(number) for token, number in zip(ids, value[0], strict=True) if number}
-                for name, value in token_arrays.items()
-            },
+            texts=texts_in(self._processor, tokenizer.heard, len(media)),
+            arrays=made,
+            resized=sizes_seen(self._processor, media, made),
+            token_arrays=by_token,
+            settle=settle_for(self._processor),
         )
 
+    def _arguments(self, media: Sequence[DecodedMedia]) -> dict[str, Any]:
+        # Video processors compute with torch, and some go on with what they made.
+        given: dict[str, Any] = {"return_tensors": "np"}
+        # Not as arrays: of one with 1 or 3 rows, a processor would have to guess which side is which.
+        images = [need("PIL.Image", "image").fromarray(each.content) for each in media if each.kind == "image"]
+        sounds = [each.content for each in media if each.kind == "audio"]
+        videos = [each.content for each in media if isinstance(each.content, Video)]
+        if images:
+            given["images"] = [images] if self.is_joint else images
+        if sounds:
+            given |= {"audio": sounds, "sampling_rate": self.sampling.sample_rate}
+        if videos:
+            timings = [timing_of(each, self.sampling.fps) for each in videos]
+            given |= {"videos": [each.frames for each in videos], "do_sample_frames": False, "return_tensors": "pt"}
+            given["video_metadata"] = [VideoMetadata(**each) for each in timings]
+            if any(is_kind(self._processor, name) for name in _ONE_RATE):
+                given["fps"] = frames_a_second(media, timings)
+        return given
 
-def _takes_media(processor: object) -> bool:
-    return any(getattr(processor, name, None) is not None for name in _PARTS)
+    def _by_token(self, name: str, ids: list[int], array: npt.NDArray[np.generic]) -> TokenArray:
+        if name == "cross_attention_mask":
+            # Each picture's tiles, wherever it is seen.
+            num_tiles = array[0].any(axis=0).sum(axis=-1).tolist()
+            return CrossAttention(self._processor.image_token_ids[0] or 0, tuple(num_tiles), array.shape[3])
+        if name == "token_type_ids" and is_kind(self._processor, "PaliGemmaProcessor"):
+            return AnswerTypes()
+        return Numbers.read(ids, array[0].tolist())
+
+
+class _Listening:
+    """A tokenizer that keeps the text which it is given: what a processor makes of one with placeholders."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self.heard = ""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: list[str], **options: object) -> object:
+        """Tokenize."""
+        self.heard = text[0]
+        return self._tokenizer(text, **options)
 
 
 def _find_placeholders(processor: ProcessorMixin, chat_templates: Mapping[str, str]) -> dict[MediaKind, str]:
     if "default" not in chat_templates:
-        raise InvalidModelFolder("the model takes media and has no chat template, which would show where they stand")
+        raise InvalidModelFolder(
+            "the model takes media and has no chat template, which would show where they stand; name a template family"
+        )
     template = compile_chat_template(chat_templates["default"])
     named = {name: text for name, text in vars(processor).items() if isinstance(text, str) and text}
     tokenizer = processor.tokenizer
     named |= {name: text for name in _NAMED if isinstance(text := getattr(tokenizer, name, None), str)}
     found: dict[MediaKind, str] = {}
-    for kind in _ARGUMENTS:
+    for kind in PARTS:
+        if part_for(processor, kind) is None:
+            continue
         variables = {
             **tokenizer.special_tokens_map,
             "messages": [{"role": "user", "content": [{"type": kind}, {"type": "text", "text": "x"}]}],

@@ -16,6 +16,7 @@ from .errors import ChatTemplateError
 from .jinja import ChatTemplate
 from .messages import JSON, Message, ToolCall
 
+_WORD = "heliotrope"
 _THINKING = re.compile(r"""\.thinking\b|['"]thinking['"]""")
 _PROBE = (
     Message(role="user", content="ask"),
@@ -63,13 +64,27 @@ def find_reasoning_name(template: ChatTemplate) -> str | None:
     return "thinking" if _THINKING.search(template.source) else None
 
 
+def takes_parts(template: ChatTemplate, variables: Mapping[str, object]) -> bool:
+    """Whether a template shows texts only where they stand in a list of parts, as those of LLaVA and Idefics do."""
+
+    def shows(content: JSON) -> bool:
+        messages = [{"role": "user", "content": content}]
+        try:
+            text = template.render({**variables, "messages": messages, "tools": None, "add_generation_prompt": False})
+        except ChatTemplateError:
+            return False
+        return _WORD in text
+
+    return not shows(_WORD) and shows([{"type": "text", "text": _WORD}])
+
+
 def to_variables(
-    message: Message, *, call_form: CallForm | None = None, reasoning_name: str | None = None
+    message: Message, *, call_form: CallForm | None = None, reasoning_name: str | None = None, parts: bool = False
 ) -> dict[str, JSON]:
     """Return a message as a template reads it; `reasoning_content` is there under its own name too."""
     form = call_form or _FORMS[0]
     variables: dict[str, JSON] = {"role": message.role, "content": message.content}
-    if message.media:
+    if message.media or (parts and message.content):
         variables["content"] = _split_at_media(message)
     if message.reasoning_content:
         variables["reasoning_content"] = message.reasoning_content

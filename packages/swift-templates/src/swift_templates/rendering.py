@@ -18,7 +18,7 @@ from .errors import ChatTemplateError, SystemPromptNotFound, TemplateMismatch
 from .jinja import ChatTemplate, compile_chat_template
 from .lookalikes import Lookalikes, absent_marks
 from .media.processor import Placed
-from .message_variables import CallForm, find_call_form, find_reasoning_name, to_variables
+from .message_variables import CallForm, find_call_form, find_reasoning_name, takes_parts, to_variables
 from .messages import JSON, Conversation, Message
 from .reasoning import join_reasoning
 from .tokenizer import Tokenizer
@@ -60,6 +60,7 @@ class Renderer:
         self.system = _read_system(system)
         self._variables: dict[str, object] = {**tokenizer.named_tokens, "documents": None}
         self._call_forms: dict[ChatTemplate, CallForm] = {}
+        self._parts_taken: dict[ChatTemplate, bool] = {}
         if enable_thinking is not None:
             self._variables["enable_thinking"] = enable_thinking
             if not any(template.mentions("enable_thinking") for template in self._templates.values()):
@@ -95,7 +96,8 @@ class Renderer:
         reasoning_name = find_reasoning_name(template)
         form = self._call_form(template) if any(message.tool_calls for message in conversation.messages) else None
         messages = [
-            to_variables(message, call_form=form, reasoning_name=reasoning_name) for message in conversation.messages
+            to_variables(message, call_form=form, reasoning_name=reasoning_name, parts=self._takes_parts(template))
+            for message in conversation.messages
         ]
         tools: list[JSON] = list(conversation.tools)
         called = [[call.name for call in message.tool_calls] for message in conversation.messages]
@@ -130,6 +132,11 @@ class Renderer:
         if template not in self._call_forms:
             self._call_forms[template] = find_call_form(template, self._variables)
         return self._call_forms[template]
+
+    def _takes_parts(self, template: ChatTemplate) -> bool:
+        if template not in self._parts_taken:
+            self._parts_taken[template] = takes_parts(template, self._variables)
+        return self._parts_taken[template]
 
     def _lookalikes(self, message: dict[str, JSON], name: str) -> Lookalikes:
         # Only an answer's own text may open and close its thinking; what it hands to a function may not.
@@ -186,6 +193,7 @@ class Rendering:
         """Return what must be found in the answer at a position: reasoning, content, names of called functions."""
         message = self._messages[position]
         texts = [text for name in ("reasoning_content", "content") if isinstance(text := message.get(name), str)]
+        texts += [str(part["text"]) for part in _parts(message) if "text" in part]
         if self._boxes is not None:
             texts = list(map(self._boxes.put_in, texts))
         return [*texts, *self._called[position]]
@@ -299,4 +307,7 @@ def _with_written_reasoning(message: dict[str, JSON]) -> dict[str, JSON]:
     reasoning, content = message.get("reasoning_content"), message["content"]
     if isinstance(reasoning, str) and isinstance(content, str):
         return {**message, "content": join_reasoning(reasoning, content)}
+    if isinstance(reasoning, str) and _parts(message)[:1] and "text" in _parts(message)[0]:
+        first, *others = _parts(message)
+        return {**message, "content": [{**first, "text": join_reasoning(reasoning, str(first["text"]))}, *others]}
     return message

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from .encoded import Encoded
+from .media.token_arrays import BY_TOKEN
 
 
 def truncate(encoded: Encoded, length: int, strategy: Literal["delete", "left", "right", "split"]) -> list[Encoded]:
@@ -72,6 +73,5 @@ def _piece(encoded: Encoded, start: int, end: int) -> Encoded | None:
     if encoded.media and len(inside) < len(encoded.unbroken):
         return None
     kept = slice(start, end)
-    return Encoded(
-        encoded.input_ids[kept], encoded.labels[kept], encoded.loss_scale[kept], encoded.media, tuple(inside)
-    )
+    media = {name: array[:, kept] if name in BY_TOKEN else array for name, array in encoded.media.items()}
+    return Encoded(encoded.input_ids[kept], encoded.labels[kept], encoded.loss_scale[kept], media, tuple(inside))

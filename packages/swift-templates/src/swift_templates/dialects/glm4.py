@@ -20,7 +20,7 @@ The assistant calls, once an answer and without a word beside:
 The result is a 'tool' message, GLM's observation, as it is. An answer is a call where its first line is one word and
 its second begins with '{'. Source: the chat template of GLM-4 (glm-4-9b-chat). Deviation: its own system prompt, which
 says that it is GLM-4, is left to the chat template.
-"""  # noqa: RUF002  # the prompt is Chinese
+"""  # the prompt is Chinese
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class GLM4(Dialect):
     def render_tools(self, tools: Sequence[Tool]) -> str:
         """See `Dialect.render_tools`."""
         return "# 可用工具" + "".join(
-            f"\n\n## {each['name']}\n\n{json_text(each, indent=4)}\n在调用上述函数时，请使用 Json 格式表示调用的参数。"  # noqa: RUF001
+            f"\n\n## {each['name']}\n\n{json_text(each, indent=4)}\n在调用上述函数时，请使用 Json 格式表示调用的参数。"
             for each in functions_of(tools)
         )
 

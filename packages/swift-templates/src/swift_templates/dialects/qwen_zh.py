@@ -17,7 +17,7 @@ The system prompt ends with:
     ...
 
 Calls and results are those of `qwen_en`. Source: Qwen-Agent, qwen_fncall_prompt.py.
-"""  # noqa: RUF002  # the prompt is Chinese
+"""  # the prompt is Chinese
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class QwenZh(Qwen):
         names = ",".join(str(each["name"]) for each in functions)
         described = "\n\n".join(
             f"### {each['name']}\n\n{each['name']}: {each.get('description') or ''} "
-            f"输入参数：{json_text(each.get('parameters') or {})} 此工具的输入应为JSON对象。"  # noqa: RUF001
+            f"输入参数：{json_text(each.get('parameters') or {})} 此工具的输入应为JSON对象。"
             for each in functions
         )
         return (
-            f"# 工具\n\n## 你拥有如下工具：\n\n{described}\n\n"  # noqa: RUF001  # the prompt is Chinese
-            "## 你可以在回复中插入以下命令以并行调用N个工具：\n\n"  # noqa: RUF001
-            f"{FUNCTION}: 工具1的名称，必须是[{names}]之一\n"  # noqa: RUF001
+            f"# 工具\n\n## 你拥有如下工具：\n\n{described}\n\n"  # the prompt is Chinese
+            "## 你可以在回复中插入以下命令以并行调用N个工具：\n\n"
+            f"{FUNCTION}: 工具1的名称，必须是[{names}]之一\n"
             f"{ARGS}: 工具1的输入\n"
             f"{FUNCTION}: 工具2的名称\n"
             f"{ARGS}: 工具2的输入\n"
@@ -54,5 +54,5 @@ class QwenZh(Qwen):
             f"{RESULT}: 工具2的结果\n"
             "...\n"
             f"{RESULT}: 工具N的结果\n"
-            f"{RETURN}: 根据工具结果进行回复，需将图片用![](url)渲染出来"  # noqa: RUF001
+            f"{RETURN}: 根据工具结果进行回复，需将图片用![](url)渲染出来"
         )

@@ -16,8 +16,6 @@ Only the last answer ends with </s>, so in training every answer has a sample of
 models know nothing of, stands before the first round, an empty line after it.
 """
 
-# ruff: noqa: RUF001, RUF002  (the format is spelled with full-width characters)
-
 from __future__ import annotations
 
 from ..family import Family

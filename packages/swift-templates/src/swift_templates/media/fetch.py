@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urljoin
 
-from ..errors import InvalidMedia, MediaRefused
 from .._version import __version__
+from ..errors import InvalidMedia, MediaRefused
 from .address import Target, read_address, resolve
 from .policy import MediaPolicy, check_limit
 

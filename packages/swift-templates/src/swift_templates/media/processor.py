@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import TemplateMismatch
-from ..messages import Conversation, MediaKind
-from .loading import load_media
+from ..messages import Conversation, Media, MediaKind
+from .loading import load_media, load_video
 from .policy import MediaPolicy
+from .streams import MediaSampling
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+AnyArray: TypeAlias = npt.NDArray[np.generic]
+TokenArray: TypeAlias = Callable[[IntArray, IntArray | None], AnyArray]
+"""Makes an argument of the model that says something about each token of a row: takes the row's token ids and, of a
+sample to train on, its labels (-100 where nothing is trained); returns (1, T, ...)."""
 
 
 class DecodedMedia(NamedTuple):
-    """A medium as numbers, by `loading.load_media`."""
+    """A medium as numbers."""
 
     kind: MediaKind
     content: object
+    """What `loading` gives: a picture's uint8 (H, W, 3), a sound's float32 (samples,), a `streams.Video`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +47,22 @@ class SeenMedia:
     """Further arguments of the model, such as pixel_values, as the model takes them for one row."""
     resized: tuple[tuple[int, int] | None, ...] = ()
     """(width, height) at which the model sees each medium, where its processor tells."""
-    token_arrays: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    """Arguments that hold a number for each token of the row, by token id; other tokens have 0."""
+    token_arrays: Mapping[str, TokenArray] = field(default_factory=dict)
+    """Arguments that say something about each token of the row; see `media.token_arrays`."""
+    settle: Callable[[str], str] | None = None
+    """What the model's processor does to a whole text around its media."""
 
-    def arrays_for(self, input_ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.generic]]:
-        """Return all arguments that go with a row of these tokens."""
-        made: dict[str, npt.NDArray[np.generic]] = dict(self.arrays)
-        for name, numbers in self.token_arrays.items():
-            array = np.zeros((1, len(input_ids)), dtype=np.int64)
-            for token_id, number in numbers.items():
-                array[0, input_ids == token_id] = number
-            made[name] = array
-        return made
+    def arrays_for(self, input_ids: IntArray, labels: IntArray | None = None) -> dict[str, AnyArray]:
+        """Return all arguments that go with a row of these tokens.
+
+        Args:
+            input_ids: the row's tokens.
+            labels: a training sample's; some models see what is asked otherwise than what is answered.
+
+        Raises:
+            TemplateMismatch: the row has other media in it.
+        """
+        return {**self.arrays, **{name: make(input_ids, labels) for name, make in self.token_arrays.items()}}
 
 
 class MediaProcessor(ABC):
@@ -58,9 +70,14 @@ class MediaProcessor(ABC):
 
     Attributes:
         placeholders: what the chat template writes for each kind that the model takes.
+        sampling: which frames of videos the model wants, and how many samples a second of sounds.
+        is_joint: whether a medium's text depends on which others there are. A prompt is then rendered with what the
+            model sees of the media up to it.
     """
 
     placeholders: Mapping[MediaKind, str]
+    sampling: MediaSampling = MediaSampling()
+    is_joint: bool = False
 
     @abstractmethod
     def see(self, media: Sequence[DecodedMedia]) -> SeenMedia:
@@ -68,7 +85,25 @@ class MediaProcessor(ABC):
 
         Raises:
             TemplateMismatch: the model does not take media of such a kind.
+            InvalidMedia: it does not take such a medium, as where a sound is too long.
         """
+
+
+class MissingProcessor(MediaProcessor):
+    """Stands for a processor that cannot be had: texts are encoded, media are refused with the reason.
+
+    Args:
+        reason: what is missing, and what to do.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.placeholders = {}
+        self.reason = reason
+        self.fingerprint = "none"
+
+    def see(self, media: Sequence[DecodedMedia]) -> SeenMedia:
+        """Raise the reason."""
+        raise TemplateMismatch(self.reason)
 
 
 class Placed(NamedTuple):
@@ -76,6 +111,8 @@ class Placed(NamedTuple):
 
     seen: SeenMedia
     placeholder: re.Pattern[str]
+    see_first: Callable[[int], SeenMedia] | None = None
+    """Where texts depend on each other: returns what is seen where only so many media are there."""
 
     def put_in(self, text: str, count: int) -> str:
         """Put what the model sees of the first `count` media into a rendered text.
@@ -89,21 +126,20 @@ class Placed(NamedTuple):
                 f"the chat template writes {found} placeholders for {count} pictures, videos and sounds; "
                 "it does not know media, or not where they stand"
             )
-        texts: Iterator[str] = iter(self.seen.texts)
-        return self.placeholder.sub(lambda _: next(texts), text)
+        seen = self.seen if self.see_first is None or not count else self.see_first(count)
+        texts: Iterator[str] = iter(seen.texts)
+        text = self.placeholder.sub(lambda _: next(texts), text)
+        return text if seen.settle is None else seen.settle(text)
 
 
 @dataclass(frozen=True)
 class Shown:
     """The media of one conversation, as a model sees them."""
 
-    processor: MediaProcessor
     media: tuple[DecodedMedia, ...]
     placed: Placed
-
-    def see_first(self, count: int) -> SeenMedia:
-        """Return what the model sees where only the first `count` media are there."""
-        return self.placed.seen if count == len(self.media) else self.processor.see(self.media[:count])
+    see_first: Callable[[int], SeenMedia]
+    """Returns what the model sees where only so many of the media are there."""
 
 
 class MediaShow:
@@ -133,12 +169,29 @@ class MediaShow:
                 f"the conversation has {len(found)} pictures, videos or sounds, and nothing here shows them to the "
                 "model; load the template of a model that takes them with swift_templates.hf.load_template"
             )
+        if isinstance(self._processor, MissingProcessor):
+            raise TemplateMismatch(self._processor.reason)
         placeholders = self._processor.placeholders
         for each in found:
             if each.kind not in placeholders:
                 taken = ", ".join(sorted(placeholders)) or "none"
                 raise TemplateMismatch(f"the conversation has media of kind {each.kind!r}; the model takes: {taken}")
-        media = tuple(DecodedMedia(each.kind, load_media(each, self._policy)) for each in found)
+        processor, media = self._processor, tuple(map(self._load, found))
         spellings = sorted({placeholders[each.kind] for each in found}, key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, spellings)))
-        return Shown(self._processor, media, Placed(self._processor.see(media), pattern))
+        known = {len(media): processor.see(media)}
+
+        def see_first(count: int) -> SeenMedia:
+            if count not in known:
+                known[count] = processor.see(media[:count])
+            return known[count]
+
+        placed = Placed(known[len(media)], pattern, see_first if processor.is_joint else None)
+        return Shown(media, placed, see_first)
+
+    def _load(self, medium: Media) -> DecodedMedia:
+        assert self._processor is not None
+        sampling = self._processor.sampling
+        if medium.kind == "video":
+            return DecodedMedia("video", load_video(medium.source, self._policy, sampling))
+        return DecodedMedia(medium.kind, load_media(medium, self._policy, sampling))
