@@ -111,7 +111,7 @@ def _sizes(shown: Shown | None) -> Sequence[PictureSize]:
         return ()
     resized = shown.placed.seen.resized or (None,) * len(shown.media)
     return [
-        PictureSize(np.shape(content)[1], np.shape(content)[0], resized=seen)
+        PictureSize(np.asarray(content).shape[1], np.asarray(content).shape[0], resized=seen)
         for (kind, content), seen in zip(shown.media, resized, strict=True)
         if kind == "image"
     ]
