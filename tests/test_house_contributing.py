@@ -68,7 +68,7 @@ def test_every_kind_of_component_has_an_example() -> None:
     found = {registry.kind: registry.names() for registry in registries}
     examples = {
         "tuner": "miss",
-        "template family": "zephyr",
+        "template family": "lighthouse",
         "dataset": "capitals",
         "reward": "brief",
         "algorithm": "dft",
@@ -99,7 +99,7 @@ def test_the_tuner_keeps_the_laws() -> None:
 
 def test_the_template_family_keeps_the_laws(tmp_path: Path) -> None:
     folder = write_tiny_folder(tmp_path, special_tokens=("<unk>", "</s>"), eos_token="</s>")
-    template = Template.from_folder(folder, TemplateArgs(template="zephyr"))
+    template = Template.from_folder(folder, TemplateArgs(template="lighthouse"))
     check_template(template)
     conversation = Conversation(
         messages=(Message(role="user", content="Hello"), Message(role="assistant", content="Hi."))
