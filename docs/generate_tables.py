@@ -1,4 +1,4 @@
-"""Write the tables in the READMEs of swift-tuners and swift-templates, from what is registered.
+"""Write the tables in the READMEs of swift-tuners, swift-templates and swift-data, from what is registered.
 
     python docs/generate_tables.py
 
@@ -7,12 +7,16 @@ A test holds the READMEs to it.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from swift_data import COLUMN_FORMATS, DATASETS, REWARDS, load_card
+from swift_data.compression import COMPRESSIONS
+from swift_data.source import SOURCES
 from swift_templates.dialect import DIALECTS, load_dialect
 from swift_templates.family import families
 from swift_templates.grounding import notations
@@ -23,7 +27,7 @@ from swift_tuners.quantizer import all_quantizers
 
 PACKAGES = Path(__file__).parents[1] / "packages"
 README = PACKAGES / "swift-tuners" / "README.md"
-READMES = (README, PACKAGES / "swift-templates" / "README.md")
+READMES = (README, PACKAGES / "swift-templates" / "README.md", PACKAGES / "swift-data" / "README.md")
 
 
 def methods_table() -> str:
@@ -86,6 +90,55 @@ def loss_scales_table() -> str:
     return "\n".join(lines)
 
 
+def sources_table() -> str:
+    """Return a line for each kind of file that rows are read from."""
+    lines = ["| files | what they hold |", "|---|---|"]
+    for name in SOURCES.names():
+        suffixes = ", ".join(f"`{suffix}`" for suffix in SOURCES.load_class(name).suffixes)
+        lines.append(f"| {suffixes} | {_describe(SOURCES, name)} |")
+    compressions = ", ".join(f"`{suffix}`" for suffix in COMPRESSIONS)
+    lines.append(f"| {compressions} behind one of these | the same, compressed |")
+    return "\n".join(lines)
+
+
+def formats_table() -> str:
+    """Return a line for each column format: the columns that it stands for, and what they hold."""
+    lines = ["| columns | what they hold |", "|---|---|"]
+    for name in COLUMN_FORMATS.names():
+        layouts = ", ".join(f"`{layout}`" for layout in COLUMN_FORMATS.load_class(name).layouts)
+        lines.append(f"| {layouts} | {_describe(COLUMN_FORMATS, name)} |")
+    return "\n".join(lines)
+
+
+def rewards_table() -> str:
+    """Return a line for each reward: what it gives, the columns that it needs, and its options."""
+    lines = ["| reward | what it gives | needs | options |", "|---|---|---|---|"]
+    for name in REWARDS.names():
+        reward = REWARDS.load_class(name)
+        # Of the class, since that of the module says what is asked, and this one what is answered.
+        what = _first_sentences(reward.__doc__ or "")
+        fields: tuple[dataclasses.Field[Any], ...] = (
+            dataclasses.fields(reward) if dataclasses.is_dataclass(reward) else ()
+        )
+        options = ", ".join(f"`{field.name}={field.default!r}`" for field in fields)
+        needs = ", ".join(f"`{column}`" for column in reward.needs)
+        lines.append(f"| `{name}` | {what} | {needs} | {options} |")
+    return "\n".join(lines)
+
+
+def datasets_table() -> str:
+    """Return a line for each known dataset."""
+    lines = ["| name | what it holds | rows | language | licence | `hf::` | `ms::` |", "|---|---|---|---|---|---|---|"]
+    for name in DATASETS.names():
+        card = load_card(name)
+        what = card.description.rstrip(".").replace("|", "\\|").replace("<", "\\<")
+        if card.files:
+            what += "; comes with the package"
+        ids = f"{card.hf_id or ''} | {card.ms_id or ''}"
+        lines.append(f"| `{name}` | {what} | {card.kind} | {', '.join(card.language)} | {card.licence} | {ids} |")
+    return "\n".join(lines)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "methods": methods_table,
     "quantizers": quantizers_table,
@@ -93,6 +146,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "dialects": dialects_table,
     "notations": notations_table,
     "loss scales": loss_scales_table,
+    "sources": sources_table,
+    "formats": formats_table,
+    "rewards": rewards_table,
+    "datasets": datasets_table,
 }
 
 
@@ -108,9 +165,14 @@ def fill_in(text: str) -> str:
 def _describe(registry: Registry[Any], name: str) -> str:
     """Return the first line of a component's docstring, fit for a table."""
     registry.load(name)
-    docstring = sys.modules[f"{registry.package}.{name}"].__doc__ or ""
+    return _first_sentences(sys.modules[f"{registry.package}.{name}"].__doc__ or "")
+
+
+def _first_sentences(docstring: str) -> str:
     line = " ".join(docstring.partition("\n\n")[0].split()).rstrip(".")
-    return line.replace("|", "\\|").replace("<", "\\<")
+    # Inside of backquotes, all signs but the table's own stand for themselves.
+    parts = re.split(r"(`[^`]*`)", line.replace("|", "\\|"))
+    return "".join(part if part.startswith("`") else part.replace("<", "\\<") for part in parts)
 
 
 if __name__ == "__main__":
