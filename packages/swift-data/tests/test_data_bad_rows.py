@@ -30,6 +30,9 @@ BAD_LINES = [
     pytest.param("What is 2 + 2? 4", "not JSON", ["not JSON", "'What is 2 + 2? 4'"], id="text"),
     pytest.param("{'query': 'x', 'response': 'y'}", "not JSON", ["not JSON", "double quotes"], id="python"),
     pytest.param(GOOD + GOOD, "not JSON", ["Extra data"], id="two objects on a line"),
+    pytest.param(
+        '{"query": "x", "response": "y", "response": "z"}', "not JSON", ["the key 'response' twice"], id="a key twice"
+    ),
     pytest.param('{"query": NaN, "response": "4"}', "not JSON", ["NaN is no JSON value"], id="NaN"),
     pytest.param("[" * 100_000, "not JSON", ["not JSON"], id="a hundred thousand brackets"),
     pytest.param('["2 + 2?", "4"]', "not an object", ["expected a JSON object", "list"], id="a list"),
@@ -130,6 +133,7 @@ BAD_LINES = [
     ),
     pytest.param(line(query=["x"], response="y"), "not text", ["'query' is a list"], id="a list as query"),
     pytest.param(line(query="x", response=["y"]), "not text", ["'response' is a list"], id="a list as response"),
+    pytest.param(line(query=4, response="y"), "not text", ["'query' is 4; expected text"], id="a number as query"),
     pytest.param(line(query="x", response=4), "not text", ["'response' is 4; expected text"], id="a number"),
     pytest.param(line(query="x", response=True), "not text", ["'response' is True"], id="a flag"),
     pytest.param(line(query="x", response={"a": 1}), "not text", ["'response' is {'a': 1}"], id="an object"),
@@ -221,7 +225,9 @@ BAD_LINES = [
         id="broken arguments",
     ),
     pytest.param(line(query="x", response="y", tools="add"), "invalid value", ["'tools'", "not JSON"], id="tools"),
-    pytest.param(line(query="x", response="y", solution=4), "not text", ["'solution' is 4"], id="a number as solution"),
+    pytest.param(
+        line(query="x", response="y", solution=True), "not text", ["'solution' is True"], id="a flag as solution"
+    ),
     pytest.param(
         line(query="<image>x", response="y", images=["a.png", "b.png"]),
         "invalid value",

@@ -12,7 +12,7 @@ from swift_data.dataset_card import DATASETS, DatasetCard, load_card
 from swift_data.datasets.self_cognition import fill_identity
 from swift_data.errors import BadRow, InvalidArgument
 from swift_data.source import Origin
-from swift_templates.messages import Media, Message, ToolCall
+from swift_templates.messages import JSON, Media, Message, ToolCall
 
 ORIGIN = Origin("rows.jsonl", 1)
 NAMES = DATASETS.names()
@@ -96,7 +96,8 @@ def test_hh_rlhf_is_taken_apart_into_turns() -> None:
 
 def test_glaives_texts_become_messages_calls_and_tools() -> None:
     row = convert(load_card("glaive_function_calling"))
-    assert row.conversation.tools == ({"name": "lamp", "parameters": {"type": "object"}},)
+    function: JSON = {"name": "lamp", "parameters": {"type": "object"}}
+    assert row.conversation.tools == ({"type": "function", "function": function},)
     assert row.conversation.messages == (
         Message(role="user", content="Is the top light on?"),
         Message(role="assistant", content="", tool_calls=(ToolCall("lamp", {"room": "top"}),)),

@@ -135,7 +135,7 @@ def test_a_message_keeps_what_it_says_about_itself() -> None:
 
 def test_tools_may_be_json_in_a_text() -> None:
     raw = {"query": "2 + 2?", "response": "4", "tools": '[{"name": "add"}]'}
-    assert to_row(raw, origin=ORIGIN).conversation.tools == ({"name": "add"},)
+    assert to_row(raw, origin=ORIGIN).conversation.tools == ({"type": "function", "function": {"name": "add"}},)
 
 
 def test_columns_are_renamed_first() -> None:
@@ -262,7 +262,7 @@ def test_openais_older_call_is_a_call_too() -> None:
     ("content", "words"),
     [
         ("look", "'messages[1].content' is 'look'; expected JSON of a call"),
-        ('{"name": "look"}', "'messages[1].content' lacks 'arguments'"),
+        ('{"name": "look", "parameters": {}}', "'messages[1].content' lacks 'arguments'"),
         ('{"arguments": {}}', "lacks 'name'"),
         ('{"name": "look", "arguments": "x"}', "'messages[1].content.arguments' is not JSON"),
         ('{"name": "look", "arguments": [1]}', "'messages[1].content.arguments' is [1]; expected an object"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from swift_data.chat_row import ChatRow
 from swift_data.encoded_rows import shard_path
-from swift_data.encoding import count_rows_per_shard, encode_chat_rows, encode_dataset
+from swift_data.encoding import UnusableCache, count_rows_per_shard, encode_chat_rows, encode_dataset
 from swift_data.errors import BadRow, InvalidArgument, UnreadableDataset
 from swift_data.row_outcomes import FittedRow, Outcome, fit_samples
 from swift_data.source import Origin
@@ -156,7 +156,7 @@ def test_an_interrupted_encoding_goes_on_at_the_first_missing_shard(tmp_path: Pa
     assert asked == list(range(64, 150))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign", "moved"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "flipped table", "empty", "foreign", "moved"])
 def test_a_damaged_shard_is_an_error_to_read_and_is_made_again(tmp_path: Path, damage: str) -> None:
     encoded = encode_dataset(range(100), encode_numbers, key="k", cache_dir=tmp_path)
     path = shard_path(tmp_path / "k", 1)
@@ -166,6 +166,8 @@ def test_a_damaged_shard_is_an_error_to_read_and_is_made_again(tmp_path: Path, d
     written = {
         "cut": content[:-10],
         "flipped": bytes(flipped),
+        # Behind the samples and before the JSON object, there are the tables.
+        "flipped table": flip(content, content.index(b'{"version"') - 40),
         "empty": b"",
         "foreign": b"something else" * 100,
         "moved": shard_path(tmp_path / "k", 0).read_bytes(),
@@ -176,6 +178,60 @@ def test_a_damaged_shard_is_an_error_to_read_and_is_made_again(tmp_path: Path, d
     with pytest.raises(UnreadableDataset, match=r"000001\.shard.*remove the file"):
         pickle.loads(pickle.dumps(encoded))
     check_numbers(encode_dataset(range(100), encode_numbers, key="k", cache_dir=tmp_path), range(100))
+
+
+def flip(content: bytes, place: int) -> bytes:
+    """Return the content with one bit changed."""
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("number", [5, 14])
+def test_a_damaged_sample_is_an_error_to_read(tmp_path: Path, number: int) -> None:
+    def encode(numbers: Sequence[int]) -> list[Outcome]:
+        return [[make_sample(each)] for each in numbers]
+
+    encoded = encode_dataset(range(20), encode, key="k", cache_dir=tmp_path)
+    path = shard_path(tmp_path / "k", 0)
+    content = path.read_bytes()
+    sample = make_sample(number)
+    damaged = sample.media["pixel_values"].tobytes() if sample.media else sample.input_ids.astype("<u2").tobytes()
+    place = content.index(damaged) + len(damaged) // 2
+    path.unlink()
+    path.write_bytes(flip(content, place))
+    again = pickle.loads(pickle.dumps(encoded))
+    for each in range(20):
+        if each != number:
+            np.testing.assert_array_equal(again[each].input_ids, make_sample(each).input_ids)
+    with pytest.raises(UnreadableDataset, match=r"000000\.shard.*a sample is damaged; remove the file"):
+        again[number]
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UnusableCache, match=r"cannot be made.*SWIFT_CACHE.*--load_from_cache_file false"):
+        encode_dataset(range(3), encode_numbers, key="k", cache_dir=tmp_path / "file" / "encoded")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="writes to a device that is always full")
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_kept: bool) -> None:
+    opened = Path.open
+
+    def open_full(path: Path, *args: str, **options: object) -> object:
+        return opened(Path("/dev/full"), "wb") if path.suffix == ".tmp" else opened(path, *args, **options)  # type: ignore[call-overload]  # as given
+
+    monkeypatch.setattr(Path, "open", open_full)
+    words = "SWIFT_CACHE.*--load_from_cache_file false" if is_kept else "TMPDIR"
+    with pytest.raises(UnusableCache, match=rf"cannot be written to .*: No space left on device; .*{words}"):
+        encode_dataset(range(99), encode_numbers, key="k", cache_dir=tmp_path if is_kept else None)
+
+
+def test_errors_of_reading_rows_are_not_the_caches(tmp_path: Path) -> None:
+    def fail(_: Sequence[int]) -> list[Outcome]:
+        raise OSError("of the rows")
+
+    with pytest.raises(OSError, match=r"^of the rows$"):
+        encode_dataset(range(3), fail, key="k", cache_dir=tmp_path)
 
 
 def test_errors_that_may_pass_are_tried_again_if_wanted(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from swift_data.args import DataArgs
 from swift_data.chat_row import ChatRow
 from swift_data.encoding_cache import (
     default_cache_dir,
@@ -17,6 +20,8 @@ from swift_data.encoding_cache import (
     fingerprint_template,
     make_cache_key,
 )
+from swift_data.row_sequence import Rows
+from swift_data.rows import load_rows
 from swift_data.source import Origin
 from swift_templates.args import TemplateArgs
 from swift_templates.media.policy import MediaPolicy
@@ -216,3 +221,62 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert default_cache_dir() == Path("/xdg/swift/encoded")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache_dir() == Path.home() / ".cache/swift/encoded"
+
+
+def write_rows(path: Path, count: int = 5, answer: str = "4") -> Path:
+    path.write_text("".join(json.dumps({"query": f"{each}?", "response": answer}) + "\n" for each in range(count)))
+    return path
+
+
+def test_rows_of_files_are_known_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: Path, **options: object) -> Rows:
+        rows = load_rows([str(path)], DataArgs(**options)).rows  # type: ignore[arg-type]  # options of this test
+        assert isinstance(rows, Rows)
+        return rows
+
+    def known(rows: Rows) -> str:
+        return fingerprint_rows(rows, sees_media=False)
+
+    path = write_rows(tmp_path / "a.jsonl")
+    rows, other = load(path), load(write_rows(tmp_path / "b.jsonl", answer="5"))
+    turned = load(path, columns={"query": "response", "response": "query"})
+    (tmp_path / "copy").mkdir()
+    copied = load(write_rows(tmp_path / "copy" / "a.jsonl"))
+    by_content = fingerprint_rows(rows)
+    with monkeypatch.context() as patched:
+        patched.setattr(Rows, "__iter__", lambda _: pytest.fail("rows are read"))
+        first = known(rows)
+        assert first == known(copied) == known(load(path))
+        assert len({first, known(rows[:4]), known(rows[::-1]), known(other), known(turned)}) == 5
+    # A file that is another by now says nothing about the rows that are still held.
+    write_rows(tmp_path / "new.jsonl", answer="6").replace(path)
+    assert known(rows) == by_content
+    assert known(load(path)) not in (first, by_content)
+    path.unlink()
+    assert known(rows) == by_content
+
+
+def test_media_are_looked_at_where_they_matter(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"1")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"query": "<image>?", "response": "4", "images": ["a.png"]}))
+    rows = load_rows([str(path)], DataArgs()).rows
+    before = fingerprint_rows(rows)
+    (tmp_path / "a.png").write_bytes(b"12")
+    assert fingerprint_rows(rows) != before
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_a_template_that_writes_the_date_is_another_tomorrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dated: bool
+) -> None:
+    class Tomorrow(datetime.date):
+        @classmethod
+        def today(cls) -> Tomorrow:
+            return cls(2999, 1, 1)
+
+    source = ("{{ strftime_now('%d %b %Y') }}" if dated else "") + CHATML
+    template = Template.from_folder(write_folder(tmp_path / "model", chat_template=source))
+    before = fingerprint_template(template)
+    monkeypatch.setattr("swift_data.encoding_cache.date", Tomorrow)
+    assert (fingerprint_template(template) != before) == dated

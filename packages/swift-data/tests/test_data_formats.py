@@ -146,7 +146,7 @@ def test_a_text_column_beside_another_format_is_not_trained_on() -> None:
         pytest.param(
             {
                 "prompt": "What color is the sky?",
-                "messages": [{"role": "user", "content": "other"}],
+                "messages": [{"role": "user", "content": "What color is the sky?"}],
                 "chosen": [
                     {"role": "user", "content": "What color is the sky?"},
                     {"role": "assistant", "content": "It is blue."},
@@ -334,8 +334,7 @@ def test_a_question_keeps_what_rewards_look_at(raw: dict[str, object], extras: d
 
 def test_a_channel_is_kept() -> None:
     assert to_row({"messages": CHAT, "channel": "math"}, origin=ORIGIN).channel == "math"
-    with pytest.raises(BadRow, match="'channel' is 3"):
-        to_row({"messages": CHAT, "channel": 3}, origin=ORIGIN)
+    assert to_row({"messages": CHAT, "channel": 3}, origin=ORIGIN).channel == "3"
 
 
 def test_a_column_can_be_left_out() -> None:
@@ -354,10 +353,11 @@ def test_a_row_can_be_sent_to_another_process() -> None:
     "tools", ['[{"name": "add"}]', [{"name": "add"}], ['{"name": "add"}'], '["{\\"name\\": \\"add\\"}"]']
 )
 def test_tools_are_a_list_or_json_of_one(tools: object) -> None:
-    assert to_row({"messages": CHAT, "tools": tools}, origin=ORIGIN).conversation.tools == ({"name": "add"},)
+    tool = {"type": "function", "function": {"name": "add"}}
+    assert to_row({"messages": CHAT, "tools": tools}, origin=ORIGIN).conversation.tools == (tool,)
 
 
-@pytest.mark.parametrize("tools", [None, "", " ", "[]", []])
+@pytest.mark.parametrize("tools", [None, "", " ", "[]", [], "null"])
 def test_no_tools_are_no_fault(tools: object) -> None:
     assert to_row({"messages": CHAT, "tools": tools}, origin=ORIGIN).conversation.tools == ()
 

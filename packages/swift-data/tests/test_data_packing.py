@@ -18,7 +18,7 @@ from swift_data.errors import InvalidArgument, SampleTooLong
 from swift_data.online_packing import OnlinePacker
 from swift_data.packing import Batch, collate, collate_padded, pack
 from swift_data.row_outcomes import FittedRow, Outcome
-from swift_data.streaming import open_stream
+from swift_data.streaming import Share, open_stream
 from swift_templates.args import PromptArgs
 from swift_templates.encoded import Encoded
 from swift_templates.template import Template
@@ -311,14 +311,20 @@ def test_packs_of_streamed_rows_go_on_where_a_state_was_taken(tmp_path: Path) ->
     def encode(rows: Sequence[ChatRow]) -> Sequence[Outcome]:
         return template.encode_many([row.conversation for row in rows])
 
-    def packs() -> OnlinePacker[ChatRow]:
-        stream = open_stream([str(file)], DataArgs(shuffle_buffer_size=50, streaming=True), num_epochs=2)
+    def packs(share: Share) -> OnlinePacker[ChatRow]:
+        stream = open_stream([str(file)], DataArgs(shuffle_buffer_size=50, streaming=True), num_epochs=2, share=share)
         return OnlinePacker(stream, encode, capacity=1000, window_packs=4)
 
-    first, second = packs(), packs()
-    given = [next(first) for _ in range(11)]
-    second.restore(json.loads(json.dumps(first.state())))
-    assert contents([*given, *second]) == contents(packs())
+    # By workers in turn too, whose batches are no part of 64 rows.
+    for worker, num_workers in ((0, 1), (0, 2), (1, 2)):
+        share = Share(worker=worker, num_workers=num_workers, batch_size=7)
+        first, second = packs(share), packs(share)
+        given = [next(first) for _ in range(6)]
+        saved = json.loads(json.dumps(first.state()))
+        second.restore(saved)
+        assert contents([*given, *second]) == contents(packs(share))
+        with pytest.raises(InvalidArgument, match="is that of the reader"):
+            packs(Share(rank=1, num_ranks=2)).restore(saved)
 
 
 def test_a_state_of_packs_of_another_length_is_refused() -> None:

@@ -323,3 +323,35 @@ def test_repetition_counts_n_grams(completion: str, penalty: float) -> None:
 def test_repetition_takes_its_size_and_its_penalty() -> None:
     reward = load_reward("repetition", repetition_n_grams=1, repetition_max_penalty=-2.0)
     assert reward(["a a a a"]) == [-2 * 0.75]
+
+
+def _hermes(*calls: tuple[str, str]) -> str:
+    return "\n".join(
+        f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>' for name, arguments in calls
+    )
+
+
+_ONE = '[{"type": "function", "function": {"name": "f", "arguments": "{\\"a\\": 1}"}}]'
+
+
+@pytest.mark.parametrize(
+    ("completion", "solution", "f1"),
+    [
+        pytest.param("I cannot help.", _hermes(("f", '{"a": 1}')), 0.0, id="no call"),
+        pytest.param(_hermes(("f", '{"a": 1}')), _hermes(("f", '{"a": 1}')), 1.0, id="hermes"),
+        pytest.param(_hermes(("f", '{"a": 2}')), _hermes(("f", '{"a": 1}')), 2 * 0.5 / 2, id="another value"),
+        pytest.param(_hermes(("f", '{"a": 1}')), _ONE, 1.0, id="OpenAI's JSON"),
+        pytest.param(_call('{"a": 1}'), _ONE, 1.0, id="lines for JSON"),
+        pytest.param("[TOOL_CALLS][" + '{"name": "f", "arguments": {"a": 1}}]', _ONE, 1.0, id="mistral"),
+        pytest.param(
+            _hermes(("g", "{}"), ("f", '{"a": 1}')), _hermes(("f", '{"a": 1}'), ("g", "{}")), 1.0, id="in another order"
+        ),
+        # One of two is right: 2 * 1 / (1 + 2).
+        pytest.param(_hermes(("g", "{}")), _hermes(("f", '{"a": 1}'), ("g", "{}")), 2 / 3, id="one missing"),
+        pytest.param("42", "The answer is 42.", math.nan, id="a reference that calls nothing and ends nothing"),
+        pytest.param("42", '{"answer": 42}', math.nan, id="JSON of no call"),
+    ],
+)
+def test_toolbench_reads_calls_in_any_dialect(completion: str, solution: str, f1: float) -> None:
+    [found] = load_reward("toolbench", partial=True)([completion], solution=[solution])
+    assert found == pytest.approx(f1, nan_ok=True)

@@ -219,9 +219,19 @@ def test_a_function_of_the_callers_own_is_a_reward_without_a_file() -> None:
         FunctionReward(shout)([[{"role": "assistant", "content": "A"}]])
 
 
-@pytest.mark.parametrize("name", ["missing", "NUMBER", "Callable", "asyncio"])
-def test_a_name_that_is_no_reward_is_refused_with_those_that_are(plugin: str, name: str) -> None:
-    with pytest.raises(InvalidPlugin, match=r"which defines 'Share', 'length', .*; name a function or a subclass"):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing", "is not in its file"),
+        ("NUMBER", "is of type int, which cannot be called"),
+        ("asyncio", "is of type module, which cannot be called"),
+        ("Path", "is a class that is no subclass of swift_data.reward.Reward"),
+        ("Reward", "is a Reward that lacks 'score'"),
+    ],
+)
+def test_a_name_that_is_no_reward_is_refused_with_those_that_are(plugin: str, name: str, words: str) -> None:
+    Path(plugin).write_text(Path(plugin).read_text() + "\nfrom pathlib import Path\n")
+    with pytest.raises(InvalidPlugin, match=rf"{words}; its file defines 'Share', 'length', .*: name a function or"):
         load_reward(f"{plugin}:{name}")
 
 

@@ -191,3 +191,13 @@ def test_an_epochs_order_stays_the_same_over_releases() -> None:
 def test_a_negative_seed_epoch_or_number_is_refused(num_rows: int, seed: int, epoch: int) -> None:
     with pytest.raises(InvalidArgument, match="expected"):
         order(num_rows, seed, epoch)
+
+
+def test_a_file_under_two_names_is_one_to_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "rows.jsonl", 20)
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "rows.jsonl")
+    monkeypatch.chdir(tmp_path)
+    rows = load_rows(["rows.jsonl", str(tmp_path / "rows.jsonl"), "link.jsonl"], DataArgs()).rows
+    train, aside = split_rows(rows, 0.3, seed=0)
+    assert (len(rows), len(train), len(aside)) == (60, 42, 6)
+    assert not set(lines(train)) & set(lines(aside))

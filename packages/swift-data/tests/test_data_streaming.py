@@ -205,8 +205,8 @@ def test_without_shuffling_a_stream_is_what_load_rows_loads(folder: Path) -> Non
     loaded = load_rows(specs, args)
     stream = open_stream(specs, args)
     assert list(stream) == list(loaded.rows)
-    # The file is read again for the rows that it lacks, up to the tenth.
-    assert dict(stream.skipped) == {"not JSON": 3 + 2} and loaded.skipped == {"not JSON": 3}
+    # The file is read again for the rows that it lacks, but its bad rows are counted once.
+    assert dict(stream.skipped) == loaded.skipped == {"not JSON": 3}
 
 
 @pytest.mark.parametrize("stopping_strategy", ["first_exhausted", "all_exhausted"])
@@ -247,11 +247,35 @@ def test_both_sides_of_a_split_are_all_rows(folder: Path) -> None:
     assert Counter(training) == {name: count for name, count in whole.items() if name not in aside}
 
 
-def test_rows_left_out_are_told_after_each_pass(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names(open_in(folder, ["a.jsonl", "b.jsonl"], DataArgs(on_bad_row="skip"), num_epochs=2))
+def test_rows_left_out_are_counted_and_told_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    args = DataArgs(on_bad_row="skip")
+    first = open_in(folder, ["a.jsonl", "b.jsonl"], args, num_epochs=3)
+    names(itertools.islice(first, 60))
+    second = open_in(folder, ["a.jsonl", "b.jsonl"], args, num_epochs=3)
+    second.restore(json.loads(json.dumps(first.state())))
+    for stream in (first, second):
+        names(stream)
+        assert dict(stream.skipped) == {"not JSON": 3}
     assert [record.getMessage() for record in caplog.records] == [
-        f"after {passes} passes, {3 * passes} rows were bad and left out: {3 * passes} 'not JSON'" for passes in (1, 2)
+        "after 1 passes, 3 rows were bad and left out: 3 'not JSON'"
     ]
+
+
+@pytest.mark.parametrize("num_given", [1, 5, 7, 14, 20])
+def test_a_reader_goes_on_from_its_own_state_inside_of_a_batch(folder: Path, num_given: int) -> None:
+    for worker in range(2):
+        share = Share(rank=1, num_ranks=2, worker=worker, num_workers=2, batch_size=3)
+        whole = names(open_in(folder, ["a.jsonl", "b.jsonl"], DataArgs(on_bad_row="skip"), num_epochs=3, share=share))
+        first, second = (
+            open_in(folder, ["a.jsonl", "b.jsonl"], DataArgs(on_bad_row="skip"), num_epochs=3, share=share)
+            for _ in range(2)
+        )
+        begun = names(itertools.islice(first, num_given))
+        second.restore(json.loads(json.dumps(first.reader_state())))
+        assert begun + names(second) == whole
+        other = open_in(folder, ["a.jsonl", "b.jsonl"], DataArgs(on_bad_row="skip"), num_epochs=3)
+        with pytest.raises(InvalidArgument, match=r"is that of the reader \{'rank': 1.*there must be as many"):
+            other.restore(first.reader_state())
 
 
 def test_a_bad_row_stops_the_stream_where_it_is(folder: Path) -> None:

@@ -32,3 +32,20 @@ def test_all_sources_read_with_one_decoder(text: str, tmp_path: Path) -> None:
     path.write_text(f'[{{"a": {text}}}]')
     with pytest.raises(UnreadableDataset, match="is no JSON value"):
         list(find_source(path).read(path))
+
+
+def test_a_key_that_stands_twice_costs_its_row_only(tmp_path: Path) -> None:
+    twice = '{"a": {"b": 1, "b": 2}}'
+    for name, content in [("a.jsonl", f'{twice}\n{{"a": 1}}\n'), ("b.json", f'[{twice}, {{"a": 1}}]')]:
+        (tmp_path / name).write_text(content)
+        bad, good = find_source(tmp_path / name).read(tmp_path / name)
+        assert isinstance(good, RawRow)
+        assert isinstance(bad, BadRow) and "the key 'b' twice" in str(bad)
+
+
+@pytest.mark.parametrize("content", ['[{"query": "x", "response": "y"},\n{"query": "x"}]', "[\n", '[{"query": "x"}]'])
+def test_an_array_in_a_file_of_lines_is_told_to_be_renamed(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(content)
+    first = next(iter(find_source(path).read(path)))
+    assert isinstance(first, BadRow) and "rename it to .json" in str(first)

@@ -81,3 +81,19 @@ def test_a_short_run_has_no_step_of_rate_zero(tmp_path: Path) -> None:
     # By hand: 160 packs in global batches of 16, twice; 5 % of 20 steps.
     assert (built.max_steps, built.warmup_steps, built.gradient_accumulation_steps) == (20, 1, 16)
     assert built.learning_rate == 1e-4 and built.n_gpu <= 1
+
+
+def test_streaming_is_refused_before_anything_is_loaded() -> None:
+    args = arguments()
+    args.model.model, args.data.streaming = "/no/such/model", True
+    with pytest.raises(InvalidTrainArgs, match=r"streaming is true; sft takes whole sets.*leave --streaming out"):
+        run_sft(args)
+
+
+def test_options_of_streams_mixtures_and_validation_without_effect_are_named() -> None:
+    args = arguments()
+    args.data = replace(args.data, shuffle_buffer_size=5, stopping_strategy="all_exhausted", val_dataset_shuffle=True)
+    said = find_options_without_effect(args)
+    assert [each.split()[2] for each in said] == ["shuffle_buffer_size", "stopping_strategy", "val_dataset_shuffle"]
+    args.data = replace(args.data, shuffle_buffer_size=1000, interleave_prob=[1.0], val_dataset=["rows.jsonl"])
+    assert find_options_without_effect(args) == []

@@ -80,7 +80,7 @@ def test_a_plan_shows_the_trained_tokens_and_every_count(model_folder: Path) -> 
     plan = Plan(
         training=samples,
         validation=None,
-        num_skipped_rows=2,
+        skipped_rows={"no answer": 1, "not JSON": 2},
         num_packs=1,
         num_steps=7,
         global_batch=4,
@@ -90,7 +90,7 @@ def test_a_plan_shows_the_trained_tokens_and_every_count(model_folder: Path) -> 
     assert "«This is an example<|im_end|>»" in text
     tokens, trained = samples.num_tokens, samples.num_trained
     assert f"3 rows, 2 samples, {tokens} tokens, {trained} of them trained, 1 samples left out, too long" in text
-    assert "2 left out (--on_bad_row skip)" in text
+    assert "3 left out (--on_bad_row skip): 2 'not JSON', 1 'no answer'" in text
     assert "10 of 110 train (9.09%)" in text
     assert "packed into 1 batch rows" in text and "7 of 4 batch rows each" in text
     assert "activations unknown" in text
@@ -133,3 +133,34 @@ def test_a_row_that_the_template_refuses_is_named_or_counted(model_folder: Path)
         encode_these([ROWS[0], refused, refused])
     samples = encode_these([ROWS[0], refused, refused], on_bad_row="skip")
     assert (len(samples.encoded), samples.num_refused) == (1, 2)
+    text = describe(samples, model_folder)
+    assert "2 rows left out, refused by the template (--on_bad_row skip): 2 '" in text
+    assert text.count("refused: rows.jsonl:7: ") == 2
+
+
+def describe(samples: Samples, model_folder: Path) -> str:
+    """Return what is said about samples before they are trained on."""
+    model = nn.Linear(10, 1)
+    plan = Plan(
+        training=samples,
+        validation=None,
+        skipped_rows={},
+        num_packs=len(samples.encoded),
+        num_steps=1,
+        global_batch=1,
+        memory=estimate_memory(model, tokens=5, trained_tokens=2, checkpointing=False),
+    )
+    return "\n".join(describe_plan(plan, Template.from_folder(model_folder), model))
+
+
+def test_rows_with_a_bad_label_or_a_rejected_answer_are_told(model_folder: Path, tmp_path: Path) -> None:
+    worse = (Message(role="assistant", content="Rome"),)
+    rows = [*ROWS, replace(ROWS[0], label=False), replace(ROWS[2], rejected=worse, num_shared=1, label=False)]
+    for _ in ("encoded", "found again"):
+        samples = encode_rows(
+            rows, encoder(model_folder), name="training", show_progress=False, cache_dir=tmp_path / "cache"
+        )
+        text = describe(samples, model_folder)
+        assert "note: 2 rows have label false, and their answers are trained on" in text
+        assert "note: 1 rows have a rejected answer, which is not used" in text
+    assert "note:" not in describe(encode(model_folder), model_folder)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # as above
 
 from .compression import data_suffix, is_compressed, open_seekable
 from .errors import BadRow, UnreadableDataset
+from .fields import quote
 from .source import Mark, Origin, RawRow, RowTable, Scanned
 
 _BATCH_ROWS: Final = 1000
@@ -56,7 +57,9 @@ def open_table(path: Path) -> ArrowTable:
     if path.stat().st_size == 0:
         return ArrowTable(pa.table({}), path)
     try:
-        return ArrowTable(_unpack_parquet(path) if _is_parquet(path) else _map_arrow(path), path)
+        table = _unpack_parquet(path) if _is_parquet(path) else _map_arrow(path)
+        _check_names(table.schema.names, path)
+        return ArrowTable(table, path)
     except (pa.ArrowException, OSError) as error:
         raise _describe(path, error) from error
 
@@ -80,11 +83,14 @@ def _batches(path: Path, first_row: int) -> Iterator[tuple[int, pa.RecordBatch]]
     """Yield a file's batches and the numbers of their first rows; those far before `first_row` are left out."""
     if not _is_parquet(path):
         number = 0
-        for chunk in _map_arrow(path).to_batches(max_chunksize=_BATCH_ROWS):
+        table = _map_arrow(path)
+        _check_names(table.schema.names, path)
+        for chunk in table.to_batches(max_chunksize=_BATCH_ROWS):
             yield number, chunk
             number += len(chunk)
         return
     with open_seekable(path) as opened, pq.ParquetFile(opened) as file:
+        _check_names(file.schema_arrow.names, path)
         number = 0
         for group in range(file.num_row_groups):
             num_rows = file.metadata.row_group(group).num_rows
@@ -123,12 +129,18 @@ def _map_arrow(path: Path) -> pa.Table:
         return pa.ipc.open_stream(content).read_all()
 
 
+def _check_names(names: list[str], path: Path) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UnreadableDataset(f"{path}: two columns are called {quote(twice)}; rename one")
+
+
 def _is_parquet(path: Path) -> bool:
     return data_suffix(path.name) in (".parquet", ".pq")
 
 
 def _to_rows(batch: pa.RecordBatch, number: int, path: Path) -> Iterator[RawRow | BadRow]:
     name = str(path)
+    with_nulls = [field.name for field, column in zip(batch.schema, batch.columns, strict=True) if _pads(column)]
     try:
         rows = batch.to_pylist()
     except (pa.ArrowException, ValueError) as error:
@@ -140,7 +152,28 @@ def _to_rows(batch: pa.RecordBatch, number: int, path: Path) -> Iterator[RawRow 
             yield BadRow("invalid value", f"the row cannot be read: {error}", Origin(name, number + 1))
         return
     for index, row in enumerate(rows, number + 1):
+        for column in with_nulls:
+            row[column] = _drop_null_keys(row[column])
         yield RawRow(row, Origin(name, index))
+
+
+def _pads(column: pa.Array) -> bool:
+    """Say whether some object in a column has a key that is null.
+
+    All objects of a column have the keys of each of them: one call's arguments turn up as nulls in every other call.
+    """
+    if pa.types.is_struct(column.type):
+        fields = [column.field(index) for index in range(column.type.num_fields)]
+        return any(field.null_count or pa.types.is_null(field.type) or _pads(field) for field in fields)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        return _pads(column.values)
+    return False
+
+
+def _drop_null_keys(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _drop_null_keys(each) for key, each in value.items() if each is not None}
+    return [_drop_null_keys(each) for each in value] if isinstance(value, list) else value
 
 
 def _describe(path: Path, error: Exception) -> Exception:

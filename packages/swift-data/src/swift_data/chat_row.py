@@ -9,16 +9,19 @@ from typing import Final, cast
 from swift_templates.errors import InvalidConversation
 from swift_templates.messages import JSON, Conversation, Message, check_conversation
 
-from .column_format import COMPANIONS, Answers, ColumnFormat, Layout, find_format
+from .column_format import ALIASES, COMPANIONS, Answers, ColumnFormat, Layout, find_format
 from .errors import BadRow
-from .fields import from_json, rename, shorten, to_list, to_object, to_text
+from .fields import from_json, quote, rename, shorten, to_list, to_object, to_solution, to_text, to_word, write_number
 from .media_columns import MEDIA_COLUMNS, place_media, read_media
 from .object_columns import read_objects, to_objects
 from .rejected_columns import count_shared, read_rejected
 from .source import Origin
+from .unread_columns import note_unread
 
-_TRUE: Final = ("true", "1")
-_FALSE: Final = ("false", "0")
+_TRUE: Final = ("true", "1", "1.0")
+_FALSE: Final = ("false", "0", "0.0")
+_NUMBERED: Final = "answer"
+"""The column of answers that sets of problems write as numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +95,16 @@ def to_row(
 
 def _convert(columns: Mapping[str, object], origin: Origin, answers: Answers) -> ChatRow:
     column_format, layout = find_format(columns, answers=answers)
+    if layout.answer == _NUMBERED and layout.answer in columns:
+        columns = {**columns, layout.answer: write_number(columns[layout.answer])}
     found = column_format.to_messages(columns, layout)
     if columns.keys() <= layout.columns and layout.place != "first":
         # Most rows have nothing beside their conversation.
         messages = tuple(place_media(found, {}))
         _check(messages, (), answers)
         return ChatRow(conversation=Conversation(messages=messages), origin=origin)
-    system = _to_system(columns.get("system"))
-    tools = _to_tools(columns.get("tools"))
+    system = _to_system(*_find(columns, "system"))
+    tools = _to_tools(*_find(columns, "tools"))
     found = [*system, *found]
     sources = read_media(columns)
     messages = tuple(place_media(found, sources))
@@ -113,25 +118,29 @@ def _convert(columns: Mapping[str, object], origin: Origin, answers: Answers) ->
         rejected = tuple(worse[num_shared:])
     solution, channel = columns.get("solution"), columns.get("channel")
     objects = read_objects(columns.get("objects"), messages)
-    label = _to_label(columns.get("label"))
+    label_name, label_value = _find(columns, "label")
+    label = _to_label(label_value)
     used = layout.columns | column_format.optional | COMPANIONS
+    # A source's values are JSON.
+    extras = {
+        name: cast("JSON", value)
+        for name, value in columns.items()
+        if name not in used or (name == label_name and label is None)
+    }
+    if extras:
+        note_unread(origin.path, extras.keys())
     return ChatRow(
         conversation=Conversation(
             messages=messages, tools=tools, objects=None if objects is None else to_objects(objects)
         ),
         origin=origin,
-        solution=None if solution is None else to_text(solution, field="solution"),
+        solution=None if solution is None else to_solution(solution, field="solution"),
         rejected=rejected,
         num_shared=num_shared,
         label=label,
-        channel=None if channel is None else to_text(channel, field="channel"),
+        channel=None if channel is None else to_word(channel, field="channel"),
         objects=objects,
-        # A source's values are JSON.
-        extras={
-            name: cast("JSON", value)
-            for name, value in columns.items()
-            if name not in used or (name == "label" and label is None)
-        },
+        extras=extras,
     )
 
 
@@ -168,9 +177,19 @@ def _check(messages: Sequence[Message], tools: tuple[dict[str, JSON], ...], answ
         raise BadRow("wrong role order", str(error)) from error
 
 
-def _to_system(value: object) -> tuple[Message, ...]:
+def _find(columns: Mapping[str, object], name: str) -> tuple[str, object]:
+    """Return the name and the value of a column that may have its other name; the value is None where it is missing."""
+    alias = ALIASES[name]
+    if alias not in columns:
+        return name, columns.get(name)
+    if name in columns:
+        raise BadRow("ambiguous columns", f"the row has {quote((name, alias))}, which mean the same; keep one")
+    return alias, columns[alias]
+
+
+def _to_system(field: str, value: object) -> tuple[Message, ...]:
     # Many data sets write "" where a row has no system prompt.
-    text = "" if value is None else to_text(value, field="system")
+    text = "" if value is None else to_text(value, field=field)
     return (Message(role="system", content=text),) if text else ()
 
 
@@ -182,21 +201,27 @@ def _to_label(value: object) -> bool | None:
     return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 
-def _to_tools(value: object) -> tuple[dict[str, JSON], ...]:
+def _to_tools(field: str, value: object) -> tuple[dict[str, JSON], ...]:
     if not value:
         return ()
     if isinstance(value, str):
         # Many data sets have the tools as JSON inside of a text.
         decoded = from_json(value, opening="[")
         if isinstance(decoded, str):
-            if not value.strip():
+            if value.strip() in ("", "null", "None"):
                 return ()
-            raise BadRow("invalid value", f"'tools' is {shorten(value)}, which is not JSON of a list of tools")
+            raise BadRow("invalid value", f"{field!r} is {shorten(value)}, which is not JSON of a list of tools")
         value = decoded or ()
         if not value:
             return ()
-    tools = to_list(value, field="tools", of="tools")
+    tools = to_list(value, field=field, of="tools")
+    return tuple(_to_tool(tool, field=f"{field}[{index}]") for index, tool in enumerate(tools))
+
+
+def _to_tool(value: object, *, field: str) -> dict[str, JSON]:
     # A source's values are JSON; what a tool must have is the template's business.
-    return tuple(
-        cast("dict[str, JSON]", dict(to_object(tool, field=f"tools[{index}]"))) for index, tool in enumerate(tools)
-    )
+    tool = cast("dict[str, JSON]", dict(to_object(value, field=field)))
+    if "name" in tool and "function" not in tool and tool.get("type", "function") == "function":
+        # OpenAI's older `functions`, and many sets since, have the function alone.
+        return {"type": "function", "function": {key: each for key, each in tool.items() if key != "type"}}
+    return tool

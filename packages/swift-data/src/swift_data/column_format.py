@@ -26,13 +26,15 @@ Place = Literal["first", "beside others", "without others", "alone"]
 """Which rows a layout stands for: those that have it whatever else they have; those that have no second layout; those
 with no other column that a format knows; those with no other column at all."""
 
+ALIASES: Final = {"system": "system_prompt", "tools": "functions", "label": "kto_tag"}
+"""Other names for some of them: OpenOrca's, OpenAI's older one, and LLaMA-Factory's."""
+
 COMPANIONS: Final = frozenset(
     {
-        "system",
-        "tools",
+        *ALIASES,
+        *ALIASES.values(),
         "solution",
         "channel",
-        "label",
         "rejected_response",
         "rejected_messages",
         "image",

@@ -85,7 +85,7 @@ class DatasetCard:
         """
         if not self.files:
             raise UnsupportedDataset(
-                f"dataset {self.name!r} is on a hub, which is not supported yet; download it and give the file"
+                f"dataset {self.name!r} has no files of its own; find_dataset fetches it from a hub"
             )
         wanted = spec.subsets or ((self.default,) if self.default else ())
         if wanted == (ALL,):

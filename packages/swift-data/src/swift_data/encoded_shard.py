@@ -2,11 +2,12 @@
 
 Arrays are appended as they are made, so that a shard never has to fit into memory; tables of where each begins, and a
 JSON object, end the file. It is written beside its place and renamed when it is whole: whoever reads it, another
-process too, sees all of it or nothing.
+process too, sees all of it or nothing. Tables are checked when the file is opened, a sample when it is read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import mmap
@@ -14,6 +15,7 @@ import os
 import secrets
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 from swift_templates.encoded import IGNORED, Encoded
 
-from .errors import InvalidArgument, UnreadableDataset
+from .errors import InvalidArgument, SwiftDataError, UnreadableDataset
 from .row_outcomes import Counts, Failure, Outcome, to_reason
 
 _MAGIC: Final = b"swiftenc"
-_VERSION: Final = 1
+_VERSION: Final = 2
 # Where the JSON object begins, how long it is, its check sum.
 _TRAILER: Final = struct.Struct("<QQI8s")
 _ALIGNMENT: Final = 8
@@ -37,13 +39,24 @@ _TOGETHER: Final = 64
 KEPT_FAILURES: Final = 20
 """How many failures are kept with their messages."""
 
-_SAMPLE: Final = np.dtype([("offset", "<i8"), ("length", "<i4"), ("row", "<i4"), ("trained", "<i4"), ("form", "<i4")])
+_SAMPLE: Final = np.dtype(
+    [
+        ("offset", "<i8"),
+        ("length", "<i4"),
+        ("row", "<i4"),
+        ("trained", "<i4"),
+        ("form", "<i4"),
+        ("size", "<i4"),
+        ("check_sum", "<u4"),
+    ]
+)
 _MEDIUM: Final = np.dtype(
     [
         ("sample", "<i4"),
         ("name", "<i4"),
         ("type", "<i4"),
         ("ndim", "<i4"),
+        ("check_sum", "<u4"),
         ("offset", "<i8"),
         ("shape", "<i8", (_MAX_DIMENSIONS,)),
     ]
@@ -56,6 +69,10 @@ _FAILED: Final = np.dtype("<i4")
 _SHORT_IDS, _BITS, _OWN_LABELS = 1, 2, 4
 
 
+class UnusableFolder(SwiftDataError, OSError):
+    """Encoded rows cannot be written where they should be kept."""
+
+
 class ShardWriter:
     """Writes a shard; leaving the `with` block puts it into its place, an error there leaves nothing.
 
@@ -63,6 +80,9 @@ class ShardWriter:
         path: its place.
         key: of the rows' encoding.
         first_row: the place of its first row among all rows.
+
+    Raises:
+        UnusableFolder: the file cannot be written, on entering and leaving the block and when something is added.
     """
 
     def __init__(self, path: Path, *, key: str, first_row: int) -> None:
@@ -73,8 +93,8 @@ class ShardWriter:
         self._counts = Counts()
         self._failures: list[Failure] = []
         self._may_pass = False
-        self._samples: list[tuple[int, int, int, int, int]] = []
-        self._media: list[tuple[int, int, int, int, int, list[int]]] = []
+        self._samples: list[tuple[int, ...]] = []
+        self._media: list[tuple[int, int, int, int, int, int, list[int]]] = []
         self._waiting: list[tuple[int, Encoded]] = []
         self._unbroken: list[tuple[int, int, int]] = []
         self._failed: list[int] = []
@@ -82,8 +102,9 @@ class ShardWriter:
         self._types: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        self._file = self._beside.open("xb")
-        self._file.write(_MAGIC)
+        with _naming(self._path.parent):
+            self._file = self._beside.open("xb")
+            self._file.write(_MAGIC)
         self._at = len(_MAGIC)
         return self
 
@@ -91,15 +112,18 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            with self._file:
+            with _naming(self._path.parent):
+                # What waits to be written is written on closing.
+                with self._file:
+                    if error is None:
+                        self._finish()
+                        self._file.flush()
+                        os.fsync(self._file.fileno())
                 if error is None:
-                    self._finish()
-                    self._file.flush()
-                    os.fsync(self._file.fileno())
-            if error is None:
-                self._beside.replace(self._path)
+                    self._beside.replace(self._path)
         finally:
-            self._beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._beside.unlink(missing_ok=True)
 
     def add(self, result: Outcome, *, may_pass: bool = False) -> None:
         """Append what became of the next row.
@@ -119,7 +143,7 @@ class ShardWriter:
             if len(self._failures) < KEPT_FAILURES:
                 self._failures.append(Failure(self._first_row + row, to_reason(result), str(result)))
         # Samples of a row may share their media.
-        places: dict[int, int] = {}
+        places: dict[int, tuple[int, int]] = {}
         for sample in samples:
             if not 0 < len(sample) == len(sample.labels) == len(sample.loss_scale):
                 raise InvalidArgument(
@@ -154,38 +178,42 @@ class ShardWriter:
         self._counts.largest_id = max(self._counts.largest_id, int(largest.max()))
         self._counts.num_trained += int(trained.sum())
         short, long = ids.astype("<u2"), ids.astype("<u4")
-        known = zip(self._waiting, starts, ends, forms.tolist(), trained.tolist(), strict=True)
-        for (row, _), start, end, form, number in known:
+        each = zip(self._waiting, starts, ends, forms.tolist(), trained.tolist(), strict=True)
+        for (row, _), start, end, form, number in each:
             content = (short if form & _SHORT_IDS else long)[start:end].tobytes()
             content += np.packbits(is_weighted[start:end]).tobytes() if form & _BITS else weights[start:end].tobytes()
             if form & _OWN_LABELS:
                 content += labels[start:end].astype("<i4").tobytes()
-            self._samples.append((self._write(content), end - start, row, number, form))
+            known = len(content), zlib.crc32(content)
+            self._samples.append((self._write(content), end - start, row, number, form, *known))
         self._waiting.clear()
 
-    def _add_medium(self, number: int, name: str, array: npt.NDArray[np.generic], places: dict[int, int]) -> None:
+    def _add_medium(
+        self, number: int, name: str, array: npt.NDArray[np.generic], places: dict[int, tuple[int, int]]
+    ) -> None:
         if array.dtype.kind not in "biufc" or array.ndim > _MAX_DIMENSIONS:
             raise InvalidArgument(
                 f"{name} is an array of {array.dtype} with {array.ndim} axes; expected numbers, and {_MAX_DIMENSIONS} "
                 "axes at most"
             )
         if id(array) not in places:
-            places[id(array)] = self._write(np.ascontiguousarray(array))
+            # Numpy hands over its own memory.
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            places[id(array)] = self._write(data), zlib.crc32(data)
         known_name = self._names.setdefault(name, len(self._names))
         known_type = self._types.setdefault(array.dtype.str, len(self._types))
         shape = [*array.shape, *[0] * (_MAX_DIMENSIONS - array.ndim)]
-        self._media.append((number, known_name, known_type, array.ndim, places[id(array)], shape))
+        place, check_sum = places[id(array)]
+        self._media.append((number, known_name, known_type, array.ndim, check_sum, place, shape))
 
-    def _write(self, content: bytes | npt.NDArray[np.generic]) -> int:
+    def _write(self, content: bytes | memoryview) -> int:
         """Append something, and return where it is."""
         gap = -self._at % _ALIGNMENT
-        self._file.write(bytes(gap))
-        self._at += gap
-        place = self._at
-        # Numpy hands over its own memory.
-        data = content if isinstance(content, bytes) else content.reshape(-1).view(np.uint8).data
-        self._file.write(data)
-        self._at += len(data)
+        with _naming(self._path.parent):
+            self._file.write(bytes(gap))
+            self._file.write(content)
+        place = self._at + gap
+        self._at = place + len(content)
         return place
 
     def _finish(self) -> None:
@@ -205,7 +233,10 @@ class ShardWriter:
             "may_pass": self._may_pass,
             "names": list(self._names),
             "types": list(self._types),
-            "tables": {name: [self._write(table.tobytes()), len(table)] for name, table in tables.items()},
+            "tables": {
+                name: [self._write(table.tobytes()), len(table), zlib.crc32(table.tobytes())]
+                for name, table in tables.items()
+            },
         }
         written = json.dumps(facts).encode()
         place = self._write(written)
@@ -257,8 +288,13 @@ class Shard:
         return found
 
     def read(self, number: int) -> Encoded:
-        """Return a sample, whose arrays may be changed."""
-        offset, length, _, _, form = (int(each) for each in self.samples[number].item())
+        """Return a sample, whose arrays may be changed.
+
+        Raises:
+            UnreadableDataset: it is damaged.
+        """
+        offset, length, _, _, form, size, check_sum = (int(each) for each in self.samples[number].item())
+        self._check(offset, size, check_sum)
         id_type = np.dtype("<u2" if form & _SHORT_IDS else "<u4")
         ids = np.frombuffer(self._map, id_type, length, offset).astype(np.int64)
         offset += length * id_type.itemsize
@@ -283,8 +319,9 @@ class Shard:
             return {}
         start, stop = np.searchsorted(self._media["sample"], [number, number + 1])
         media = {}
-        for _, name, kind, ndim, offset, shape in self._media[start:stop].tolist():
+        for _, name, kind, ndim, check_sum, offset, shape in self._media[start:stop].tolist():
             size = int(np.prod(shape[:ndim], dtype=np.int64))
+            self._check(offset, size * self._types[kind].itemsize, check_sum)
             array = np.frombuffer(self._map, self._types[kind], size, offset).reshape(shape[:ndim])
             media[self._names[name]] = array.copy()
         return media
@@ -305,5 +342,26 @@ class Shard:
         facts: dict[str, Any] = json.loads(written)
         return facts
 
-    def _table(self, kind: np.dtype[Any], offset: int, count: int) -> npt.NDArray[Any]:
-        return np.frombuffer(self._map, kind, count, offset)
+    def _table(self, kind: np.dtype[Any], offset: int, count: int, check_sum: int) -> npt.NDArray[Any]:
+        table = np.frombuffer(self._map, kind, count, offset)
+        if zlib.crc32(table.view(np.uint8).data) != check_sum:
+            raise ValueError("it is damaged")
+        return table
+
+    def _check(self, offset: int, size: int, check_sum: int) -> None:
+        if zlib.crc32(memoryview(self._map)[offset : offset + size]) != check_sum:
+            raise UnreadableDataset(
+                f"encoded rows {str(self._path)!r} cannot be read: a sample is damaged; remove the file, and encode "
+                "again"
+            )
+
+
+@contextlib.contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Say of an error of the system which folder it is about: that of a full disk names none."""
+    try:
+        yield
+    except UnusableFolder:
+        raise
+    except OSError as error:
+        raise UnusableFolder(f"encoded rows cannot be written to {str(folder)!r}: {error.strerror or error}") from error

@@ -31,9 +31,9 @@ from swift_templates.template import Template
 
 from .chat_row import ChatRow
 from .encoded_rows import EncodedRows, shard_path
-from .encoded_shard import Shard, ShardWriter
+from .encoded_shard import Shard, ShardWriter, UnusableFolder
 from .encoding_cache import lock_folder
-from .errors import InvalidArgument, UnreadableDataset
+from .errors import InvalidArgument, SwiftDataError, UnreadableDataset
 from .row_outcomes import Outcome, fit_samples
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,16 @@ _BATCH: Final = 64
 _FEWEST_ROWS, _MOST_ROWS, _FEW_SHARDS, _MANY_SHARDS = 32, 1024, 32, 16_384
 # Reasons that may be gone the next time: a network that was down, a package that was missing.
 _PASSING: Final = (OSError, ImportError, MediaRefused, InvalidMedia)
+
+_CACHE_REMEDY: Final = (
+    "set the variable SWIFT_CACHE to a folder with room that can be written, or keep nothing, with "
+    "--load_from_cache_file false"
+)
+_OWN_REMEDY: Final = "set the variable TMPDIR to a folder with room that can be written"
+
+
+class UnusableCache(SwiftDataError, OSError):
+    """Encoded rows cannot be kept where they should be; the message says how to choose another place."""
 
 
 def encode_dataset(
@@ -84,7 +94,7 @@ def encode_dataset(
     Raises:
         InvalidArgument: num_proc is less than 1, or more without `build_encode`; `encode` gives too few outcomes, or
             samples that are none.
-        OSError: the folder cannot be written.
+        UnusableCache: the folder cannot be written.
     """
     if num_proc < 1 or (num_proc > 1 and build_encode is None):
         raise InvalidArgument(
@@ -92,13 +102,26 @@ def encode_dataset(
         )
     if cache_dir is not None:
         work = _Work(cache_dir / key, key, len(rows))
-        work.folder.mkdir(parents=True, exist_ok=True)
-        return _encode_missing(rows, encode, work, num_proc, build_encode, retry, on_progress)
-    folder = tempfile.mkdtemp(prefix="swift-encoded-")
+        try:
+            work.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"the folder {str(work.folder)!r} cannot be made: {error.strerror or error}"
+            raise UnusableCache(f"{reason}; {_CACHE_REMEDY}") from error
+        try:
+            return _encode_missing(rows, encode, work, num_proc, build_encode, retry, on_progress)
+        except UnusableFolder as error:
+            raise UnusableCache(f"{error}; {_CACHE_REMEDY}") from error
+    try:
+        folder = tempfile.mkdtemp(prefix="swift-encoded-")
+    except OSError as error:
+        raise UnusableCache(f"no temporary folder can be made: {error.strerror or error}; {_OWN_REMEDY}") from error
     try:
         encoded = _encode_missing(
             rows, encode, _Work(Path(folder), key, len(rows)), num_proc, build_encode, retry, on_progress
         )
+    except UnusableFolder as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UnusableCache(f"{error}; {_OWN_REMEDY}") from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

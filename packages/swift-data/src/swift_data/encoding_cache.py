@@ -16,8 +16,9 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,9 @@ from swift_templates.messages import Media
 from swift_templates.template import Template
 
 from .chat_row import ChatRow
+from .compression import data_suffix
+from .row_sequence import OpenFile, Rows
+from .source import find_source
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +58,20 @@ def make_cache_key(*parts: object) -> str:
     return _digest([json.dumps(parts, sort_keys=True).encode()])
 
 
-def fingerprint_rows(rows: Iterable[ChatRow]) -> str:
+def fingerprint_rows(rows: Iterable[ChatRow], *, sees_media: bool = True) -> str:
     """Return a digest of all that rows say, in their order; where they came from does not matter.
 
-    A local file of media counts by its path, its size and when it was changed; it is not read.
+    A local file of media counts by its path, its size and when it was changed; it is not read. Rows of files count by
+    these files' bytes, by which of their rows they are and by how those are read, where that can be: it takes little
+    time. Equal rows of other files then have another digest.
 
     Args:
-        rows: are read once, one after the other.
+        rows: are read once, one after the other, if at all.
+        sees_media: whether their pictures, videos and sounds matter. Only reading the rows tells where those are.
     """
+    if isinstance(rows, Rows) and not sees_media and (files := _file_facts(rows.files)) is not None:
+        code = fingerprint_package(__package__)
+        return _digest([json.dumps([files, code, _version("pyarrow")]).encode(), rows.numbers.tobytes()])
     return _digest(map(_row_bytes, rows))
 
 
@@ -76,7 +86,7 @@ def fingerprint_template(template: Template) -> str:
     processor, policy = template._media._processor, template._media._policy
     packages = _PACKAGES if processor is None else (*_PACKAGES, *_MEDIA_PACKAGES)
     components = (*template._weighing.scales, template.dialect, template._box_writer.notation, processor)
-    facts = {
+    facts: dict[str, Any] = {
         "chat_templates": {name: each.source for name, each in template._renderer._templates.items()},
         "args": asdict(template.args),
         "system": template.system,
@@ -90,7 +100,15 @@ def fingerprint_template(template: Template) -> str:
         "code": fingerprint_package("swift_templates"),
         "components": [_describe_component(each) for each in components],
     }
+    if any("strftime_now" in source for source in facts["chat_templates"].values()):
+        # What it writes is another text tomorrow.
+        facts["date"] = date.today().isoformat()
     return _digest([json.dumps(facts, sort_keys=True).encode(), _tokenizer_bytes(template)])
+
+
+def sees_media(template: Template) -> bool:
+    """Say whether a template shows pictures, videos and sounds; one without a processor refuses rows that have some."""
+    return template._media._processor is not None
 
 
 def fingerprint_package(name: str) -> str:
@@ -119,7 +137,14 @@ def lock_folder(folder: Path) -> Iterator[bool]:
         yield False
         return
     # Left in its place afterwards: another process may be waiting on this very file.
-    with (folder / ".lock").open("w") as file:
+    with contextlib.ExitStack() as closing:
+        try:
+            file = closing.enter_context((folder / ".lock").open("w"))
+        except OSError as error:
+            # All that is wanted may be there; if not, whoever writes it says what is wrong.
+            logger.warning("%s cannot be written (%s); what it has is used", folder, error.strerror)
+            yield False
+            return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -130,6 +155,22 @@ def lock_folder(folder: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def _file_facts(files: Sequence[OpenFile]) -> list[object] | None:
+    """Return all that decides about the rows of files, or None where a file is not what it was when it was opened."""
+    facts: list[object] = []
+    for file in files:
+        content = file.digest()
+        if content is None:
+            return None
+        reading, card = file.reading, file.reading.card
+        kind = [data_suffix(file.path.name), _describe_component(find_source(file.path))]
+        known = None if card is None else [card.name, _describe_module(card.prepare), card.columns, card.constants]
+        options = [reading.columns, reading.answers, reading.model_name, reading.model_author]
+        # The order of names in a mapping is that of a row's columns.
+        facts.append([content, kind, json.dumps([known, options], default=_describe_value)])
+    return facts
 
 
 def _digest(parts: Iterable[bytes]) -> str:
@@ -204,9 +245,14 @@ def _loss_scale_bytes(part: str) -> bytes:
 
 def _describe_component(component: object) -> list[str]:
     """Return the class of a component, which may be of the user's or of another distribution, and its file's digest."""
-    kind = type(component)
-    path = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return [kind.__module__, kind.__qualname__, _digest([Path(path).read_bytes()] if path else [])]
+    return _describe_module(type(component))
+
+
+def _describe_module(defined: object) -> list[str]:
+    """Return where a class or function is defined, and its file's digest."""
+    module, name = getattr(defined, "__module__", ""), getattr(defined, "__qualname__", repr(defined))
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return [module, name, _digest([Path(path).read_bytes()] if path else [])]
 
 
 def _describe_processor(processor: MediaProcessor) -> list[object]:

@@ -5,6 +5,8 @@ Each function returns the value as its type, or says which field is wrong and ho
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
@@ -43,6 +45,21 @@ def to_answer(value: object, *, field: str) -> str:
     if not text.strip():
         raise BadRow("empty answer", f"{field!r} is {shorten(text)}; an answer needs text")
     return text
+
+
+def to_word(value: object, *, field: str) -> str:
+    """Return a text, which may be that of a number: sets name parts and solutions so. Raises as `to_text` does."""
+    return to_text(write_number(value), field=field)
+
+
+def to_solution(value: object, *, field: str) -> str:
+    """Return a text, or that of a number; a list or an object becomes JSON. Raises as `to_text` does."""
+    if isinstance(value, list | Mapping):
+        try:
+            value = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise BadRow("not text", f"{field!r} is {shorten(value)}, which is no JSON: {error}") from error
+    return to_word(value, field=field)
 
 
 def to_list(value: object, *, field: str, of: str) -> list[object]:
@@ -119,6 +136,13 @@ def shorten(value: object) -> str:
 def quote(names: Iterable[str]) -> str:
     """Show some names in a message: 'a', 'b'."""
     return ", ".join(repr(name) for name in names) or "nothing"
+
+
+def write_number(value: object) -> object:
+    """Return the text of a number; anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return repr(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
 def _has_lone_surrogate(text: str) -> bool:

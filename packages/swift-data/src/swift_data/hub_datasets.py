@@ -7,6 +7,7 @@ that has a loading script and no declared files is refused.
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,8 +27,11 @@ from .dataset_layout import (
     subsets_by_place,
 )
 from .errors import UnreadableDataset, UnsupportedDataset
+from .fields import quote
 from .source import sources_by_suffix
-from .spec import DatasetSpec, Hub
+from .spec import ALL, DatasetSpec, Hub
+
+logger = logging.getLogger(__name__)
 
 README: Final = "README.md"
 
@@ -42,6 +46,8 @@ _ABOUT: Final = frozenset(
         "croissant.json",
     )
 )
+# Beside rows it is a licence, a list of requirements or a note.
+_TEXT: Final = ".txt"
 _PACKAGES: Final = {"hf": "huggingface_hub", "ms": "modelscope"}
 
 
@@ -99,27 +105,32 @@ def find_in_folder(folder: Path, spec: DatasetSpec, *, split: str = TRAIN) -> li
 
     Raises:
         InvalidSpec: it has no such subset.
-        UnsupportedDataset: it has no files that can be read, or needs its own code to be loaded.
+        UnsupportedDataset: it has no files that can be read, or of several kinds, or needs its own code to be loaded.
         UnreadableDataset: files of it are missing.
     """
-    files = data_files(folder)
+    everything = data_files(folder)
+    files = leave_out_texts(everything, name=spec.name)
     subsets = declared_subsets(read_metadata(folder), name=spec.name)
     others: Sequence[Subset] = ()
-    if not subsets:
+    declared = bool(subsets)
+    if not declared:
         _refuse_script(folder, spec)
         if not files:
             raise _NoFiles(f"dataset {spec.name!r} holds no file that can be read; readable are {_suffixes()}")
         subsets = inferred_subsets(files)
-        others = subsets_by_place(files)
+        others = [*_subsets_by_kind(files), *subsets_by_place(files)]
     found: list[str] = []
     for patterns in choose_splits(subsets, spec, split=split, others=others):
-        matching = match_files(files, patterns)
+        # Text that is declared is meant.
+        matching = match_files(files, patterns) or match_files(everything, patterns)
         if not matching:
             raise _NoFiles(
                 f"dataset {spec.name!r} has no readable file {', '.join(patterns)}; readable are {_suffixes()}"
             )
         found += matching
     check_shards(found, name=spec.name)
+    if not declared:
+        check_kinds(found, spec)
     return [folder / name for name in dict.fromkeys(found)]
 
 
@@ -134,6 +145,40 @@ def data_files(folder: Path) -> list[str]:
         and name.name not in _ABOUT
         and not any(part.startswith((".", "__")) for part in name.parts)
     )
+
+
+def leave_out_texts(files: Sequence[str], *, name: str) -> list[str]:
+    """Return the names of files without those of plain text, such as a licence, unless there are no others."""
+    kept = [file for file in files if data_suffix(file) != _TEXT]
+    if not kept:
+        return list(files)
+    if left_out := sorted(set(files) - set(kept)):
+        logger.info("dataset %r: files of plain text beside others are left out: %s", name, quote(left_out))
+    return kept
+
+
+def check_kinds(files: Sequence[str], spec: DatasetSpec) -> None:
+    """Raise UnsupportedDataset where files are of several kinds, unless all of them are asked for."""
+    kinds = _kinds(files)
+    if len(kinds) > 1 and spec.subsets != (ALL,):
+        raise UnsupportedDataset(
+            f"dataset {spec.name!r} holds files of several kinds, {quote(kinds)}, which may hold the same rows; choose "
+            f"one, such as '{spec.name}:{kinds[0].removeprefix('.')}', or take all files as '{spec.name}:{ALL}'"
+        )
+
+
+def _kinds(files: Sequence[str]) -> list[str]:
+    return sorted({data_suffix(file) for file in files})
+
+
+def _subsets_by_kind(files: Sequence[str]) -> list[Subset]:
+    """Return a subset for each kind of files, called by its ending: 'jsonl'."""
+    return [
+        Subset(
+            kind.removeprefix("."), inferred_subsets([file for file in files if data_suffix(file) == kind])[0].splits
+        )
+        for kind in _kinds(files)
+    ]
 
 
 def read_metadata(folder: Path) -> Mapping[str, object]:

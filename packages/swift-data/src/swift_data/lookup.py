@@ -14,10 +14,10 @@ from swift_templates.registry import nearest
 
 from .compression import data_suffix
 from .dataset_card import DATASETS, DatasetCard, load_card
-from .dataset_layout import inferred_subsets
+from .dataset_layout import TRAIN, inferred_subsets
 from .errors import DatasetNotFound, InvalidSpec, UnsupportedDataset
 from .fields import quote
-from .hub_datasets import data_files, fetch_dataset, find_in_folder, read_metadata
+from .hub_datasets import check_kinds, data_files, fetch_dataset, find_in_folder, leave_out_texts, read_metadata
 from .source import find_source, sources_by_suffix
 from .spec import ALL, DatasetSpec, Hub, is_hub_id
 
@@ -96,7 +96,7 @@ def _find_known(card: DatasetCard, spec: DatasetSpec, *, use_hf: bool) -> FoundD
 
 
 def _find_in_folder(folder: Path, spec: DatasetSpec) -> list[Path]:
-    names = data_files(folder)
+    names = leave_out_texts(data_files(folder), name=spec.name)
     if not names:
         raise UnsupportedDataset(f"dataset {spec.name!r} is a folder that holds no {_suffixes()} file")
     # A clone of a dataset on a hub says which files belong to what.
@@ -106,8 +106,10 @@ def _find_in_folder(folder: Path, spec: DatasetSpec) -> list[Path]:
     if len(splits) > 1 and not spec.subsets:
         raise InvalidSpec(
             f"dataset {spec.name!r} is a folder with the splits {quote(splits)}, by the names of its files; choose, "
-            f"such as '{spec.name}:{next(iter(splits))}', or take all files as '{spec.name}:{ALL}'"
+            f"such as '{spec.name}:{TRAIN if TRAIN in splits else next(iter(splits))}', or take all files as "
+            f"'{spec.name}:{ALL}'"
         )
+    check_kinds(names, spec)
     return [folder / name for name in names]
 
 

@@ -166,7 +166,8 @@ def _to_part(value: object, at: int, *, field: str) -> tuple[str, Media | None]:
 
 
 def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str | list | tuple | dict) and not value)
+    # An object without anything is a medium whose content got lost.
+    return value is None or (isinstance(value, str | list | tuple) and not value)
 
 
 def _to_sources(value: object, kind: MediaKind, *, field: str) -> list[object]:

@@ -35,6 +35,15 @@ _ROLES: Final[dict[Dialect, dict[str, Role]]] = {
 }
 _CALL_ROLES: Final = ("tool_call", "function_call")
 _KEYS: Final[dict[Dialect, tuple[str, str]]] = {"openai": ("role", "content"), "sharegpt": ("from", "value")}
+_FLAGS: Final = ("loss", "train", "training")
+_UNSUPPORTED: Final = {
+    "train_detail": "give the turn 'train', or split it",
+    "training_detail": "give the turn 'train', or split it",
+    "tools": "give the row a column 'tools'",
+    "functions": "give the row a column 'tools'",
+}
+"""Keys of a turn that change what is trained on, and what to do instead."""
+
 _REASONING: Final = ("reasoning_content", "reasoning", "thinking")
 
 
@@ -83,6 +92,8 @@ def to_message(value: object, *, field: str, dialect: Dialect = "openai") -> Mes
         # The usual turn, for speed; the way below comes to the same.
         read = to_answer if role == "assistant" else to_text
         return Message(role=role, content=read(text, field=f"{field}.{content_key}"))
+    if len(item) > 2:
+        _refuse_unsupported(item, field=field)
     loss, loss_scale = _to_loss(item, role, field=field)
     if name in _CALL_ROLES:
         calls = _to_calls(get(item, content_key, field=field), field=f"{field}.{content_key}")
@@ -139,7 +150,7 @@ def _to_reasoning(item: Mapping[str, object], *, field: str) -> str | None:
 
 
 def _to_loss(item: Mapping[str, object], role: Role, *, field: str) -> tuple[bool | None, float | None]:
-    loss, loss_scale = item.get("loss"), item.get("loss_scale")
+    loss, loss_scale = _find_flag(item, field=field), item.get("loss_scale")
     if loss is None and item.get("weight") is not None and role == "assistant":
         # OpenAI's fine-tuning files say it as 0 or 1.
         loss = _to_openai_weight(item["weight"], field=f"{field}.weight")
@@ -150,7 +161,21 @@ def _to_loss(item: Mapping[str, object], role: Role, *, field: str) -> tuple[boo
             # That a question is not trained on needs no saying.
             return None, None
         raise BadRow("invalid value", f"{field!r} is from {role!r} and has loss or loss_scale; only answers may")
-    return _to_flag(loss, field=f"{field}.loss"), _to_weight(loss_scale, field=f"{field}.loss_scale")
+    return loss, _to_weight(loss_scale, field=f"{field}.loss_scale")
+
+
+def _refuse_unsupported(item: Mapping[str, object], *, field: str) -> None:
+    for key, remedy in _UNSUPPORTED.items():
+        if item.get(key):
+            raise BadRow("not supported yet", f"{field!r} has {key!r} of its own; {remedy}")
+
+
+def _find_flag(item: Mapping[str, object], *, field: str) -> bool | None:
+    """Return whether a turn is trained on, which Axolotl says in other words than we."""
+    given = {key: flag for key in _FLAGS if (flag := _to_flag(item.get(key), field=f"{field}.{key}")) is not None}
+    if len(set(given.values())) > 1:
+        raise BadRow("ambiguous columns", f"{field!r} has {quote(given)}, which contradict each other; keep one")
+    return next(iter(given.values()), None)
 
 
 def _to_openai_weight(value: object, *, field: str) -> bool:
@@ -193,7 +218,7 @@ def _to_tool_calls(item: Mapping[str, object], *, field: str) -> tuple[ToolCall,
         # OpenAI's older key, for one call.
         return (_to_function(function, field=f"{field}.function_call"),)
     value = item.get("tool_calls")
-    if value is None or value in ([], "", "[]"):
+    if value is None or value in ([], "", "[]", "null"):
         return ()
     calls = to_list(value, field=f"{field}.tool_calls", of="tool calls")
     return tuple(_to_tool_call(call, field=f"{field}.tool_calls[{index}]") for index, call in enumerate(calls))
@@ -201,18 +226,23 @@ def _to_tool_calls(item: Mapping[str, object], *, field: str) -> tuple[ToolCall,
 
 def _to_tool_call(value: object, *, field: str) -> ToolCall:
     item = to_object(value, field=field)
-    call_id = item.get("id")
-    return _to_function(
-        get(item, "function", field=field),
-        field=f"{field}.function",
-        call_id=None if call_id is None else to_text(call_id, field=f"{field}.id"),
-    )
+    call_id = None if item.get("id") is None else to_text(item["id"], field=f"{field}.id")
+    if "function" not in item and "name" in item:
+        # Many sets have the function alone.
+        return _to_function(item, field=field, call_id=call_id)
+    return _to_function(get(item, "function", field=field), field=f"{field}.function", call_id=call_id)
 
 
 def _to_function(value: object, *, field: str, call_id: str | None = None) -> ToolCall:
     function = to_object(value, field=field)
     name = to_text(get(function, "name", field=field), field=f"{field}.name")
+    if function.keys() <= {"name", "id", "type"}:
+        # Tables in columns cannot tell null from a key that is not there.
+        function = {**function, "arguments": None}
     arguments = get(function, "arguments", field=field)
+    if arguments is None or arguments == "":
+        # A function that takes none.
+        arguments = {}
     if isinstance(arguments, str):
         # OpenAI's format has the arguments as JSON inside of a text.
         decoded = from_json(arguments, opening="{")

@@ -16,11 +16,12 @@ from .encoding import Encode
 from .errors import InvalidArgument
 from .packing import pack
 from .row_outcomes import Counts
+from .streaming import RowStream
 
 Row = TypeVar("Row")
 RowOut = TypeVar("RowOut", covariant=True)
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _MIB: Final = 1 << 20
 # Rows that are encoded at once.
 _BATCH: Final = 64
@@ -103,10 +104,14 @@ class OnlinePacker(Iterator[list[Encoded]], Generic[Row]):
         return given
 
     def state(self) -> dict[str, object]:
-        """Return where the stream of packs stands, as JSON: after those that were given."""
+        """Return where the stream of packs stands, as JSON: after those that were given.
+
+        It is this reader's alone where several share a `RowStream`: they fill their packs at different rates, so each
+        saves its own, and there must be as many of them to go on.
+        """
         # Between two windows, the next one's start is nearer.
         start = None if self._given == len(self._packs) else self._start
-        rows, counts = start or (self._rows.state(), asdict(self.counts))
+        rows, counts = start or (self._place(), asdict(self.counts))
         return {
             "version": _VERSION,
             "window": [self._capacity, self._window_tokens, self._window_bytes],
@@ -119,7 +124,7 @@ class OnlinePacker(Iterator[list[Encoded]], Generic[Row]):
         """Go on where a state was taken: the same packs follow. The window's rows are read and encoded again.
 
         Raises:
-            InvalidArgument: the state is of other options.
+            InvalidArgument: the state is of other options, or of another reader.
         """
         mine = [_VERSION, [self._capacity, self._window_tokens, self._window_bytes]]
         if [state.get("version"), state.get("window")] != mine:
@@ -138,7 +143,7 @@ class OnlinePacker(Iterator[list[Encoded]], Generic[Row]):
 
     def _fill(self) -> bool:
         """Read and pack a window; say whether there is anything in it."""
-        self._start = self._rows.state(), asdict(self.counts)
+        self._start = self._place(), asdict(self.counts)
         samples: list[Encoded] = []
         groups: list[int] = []
         num_tokens = num_bytes = num_rows = 0
@@ -161,6 +166,11 @@ class OnlinePacker(Iterator[list[Encoded]], Generic[Row]):
         self._packs = [[samples[index] for index in each] for each in packs]
         self._given = 0
         return bool(packs)
+
+    def _place(self) -> Mapping[str, object]:
+        # A window begins anywhere in the batches that the workers of a data loader take in turn.
+        rows: object = self._rows
+        return rows.reader_state() if isinstance(rows, RowStream) else self._rows.state()
 
     def _read(self) -> list[Row]:
         batch: list[Row] = []

@@ -134,7 +134,7 @@ def load_plugin(spec: str, options: Mapping[str, object]) -> Reward:
     if not callable(found) or isinstance(found, type | Reward):
         offered = [key for key, value in vars(module).items() if _is_offered(value, module) and key[0] != "_"]
         raise InvalidPlugin(
-            f"the reward {spec!r} is not in its file, which defines {quote(offered)}; "
+            f"the reward {spec!r} {_what_is_wrong(found, options)}; its file defines {quote(offered)}: "
             f"name a function or a subclass of Reward in it, such as '{path}:{(offered or ['my_reward'])[0]}'"
         )
     return make_reward(FunctionReward, spec, {"function": found, "name": spec, **options})
@@ -165,8 +165,21 @@ def _run_file(path: Path) -> ModuleType:
     return module
 
 
+def _what_is_wrong(found: object, options: Mapping[str, object]) -> str:
+    if found is None:
+        return "is not in its file"
+    if isinstance(found, Reward):
+        return f"is made already, and takes no options such as {quote(options)}"
+    if not isinstance(found, type):
+        return f"is of type {type(found).__name__}, which cannot be called"
+    if issubclass(found, Reward):
+        return f"is a Reward that lacks {quote(sorted(found.__abstractmethods__))}"
+    return "is a class that is no subclass of swift_data.reward.Reward"
+
+
 def _is_offered(value: object, module: ModuleType) -> bool:
-    is_reward = inspect.isfunction(value) or (isinstance(value, type) and issubclass(value, Reward))
+    is_class = isinstance(value, type) and issubclass(value, Reward) and not inspect.isabstract(value)
+    is_reward = inspect.isfunction(value) or is_class
     return is_reward and getattr(value, "__module__", None) == module.__name__
 
 

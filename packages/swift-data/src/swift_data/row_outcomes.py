@@ -35,12 +35,14 @@ class FittedRow:
         num_cut: samples that were shortened, or split.
         num_left_out: samples of which nothing is left.
         longest: tokens of the longest one before that.
+        notes: what else there is to say of the row; rows are counted under each of these.
     """
 
     samples: Sequence[Encoded]
     num_cut: int = 0
     num_left_out: int = 0
     longest: int = 0
+    notes: tuple[str, ...] = ()
 
 
 Outcome: TypeAlias = Sequence[Encoded] | FittedRow | Exception
@@ -78,6 +80,7 @@ class Counts:
         largest_id: the largest token id; -1 where there is no token.
         num_trained: tokens that have a label.
         errors: rows that could not be encoded, by reason.
+        notes: rows of which something was noted, by what it was.
     """
 
     num_rows: int = 0
@@ -88,6 +91,7 @@ class Counts:
     largest_id: int = -1
     num_trained: int = 0
     errors: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
     def note(self, outcome: Outcome) -> Sequence[Encoded]:
         """Count a row, but not its tokens, and return its samples."""
@@ -103,6 +107,8 @@ class Counts:
             self.num_cut += outcome.num_cut
             self.num_left_out += num_left_out
             self.longest = max(self.longest, outcome.longest)
+            for noted in outcome.notes:
+                self.notes[noted] = self.notes.get(noted, 0) + 1
         self.num_untrained += not samples and not num_left_out
         for sample in samples:
             self.longest = max(self.longest, len(sample))
@@ -115,6 +121,7 @@ class Counts:
         self.longest = max(self.longest, other.longest)
         self.largest_id = max(self.largest_id, other.largest_id)
         self.errors = dict(Counter(self.errors) + Counter(other.errors))
+        self.notes = dict(Counter(self.notes) + Counter(other.notes))
 
 
 def to_reason(error: Exception) -> str:

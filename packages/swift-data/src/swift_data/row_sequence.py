@@ -7,7 +7,9 @@ A million rows that were all made would fill gigabytes, and take longer than a u
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,7 @@ from .source import RawRow, RowTable
 
 # Rows that are read at once where they follow each other, which tables in columns like.
 _RUN: Final = 256
+_DIGESTED: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,31 @@ class OpenFile:
     path: Path
     table: RowTable
     reading: Reading
+    _version: tuple[int, ...] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_version", _version_of(self.path))
+
+    def digest(self) -> str | None:
+        """Return a digest of the file's bytes; None where it is not the file any more that was opened."""
+        digest = hashlib.blake2b(digest_size=20)
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                while part := file.read(_DIGESTED):
+                    digest.update(part)
+        except OSError:
+            return None
+        is_same = self._version is not None and _version_of(self.path) == self._version
+        return digest.hexdigest() if is_same else None
+
+
+def _version_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is written or replaced; None where there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Rows(Sequence[ChatRow]):

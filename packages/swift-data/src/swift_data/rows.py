@@ -7,6 +7,7 @@ is left out and counted by reason. Order depends on the seed and the number of r
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -19,6 +20,7 @@ from .bad_rows import describe_counts
 from .chat_row import ChatRow as ChatRow
 from .chat_row import to_row as to_row
 from .column_format import Answers
+from .compression import data_suffix
 from .errors import EmptyDataset, InvalidArgument, Reason
 from .lookup import find_dataset
 from .mixing import check_weights, mix
@@ -97,6 +99,9 @@ def load_rows(
         check_weights(args.interleave_prob, len(parsed))
     files, datasets = _open(parsed, args, answers, use_hf)
     good, skipped = check_files(files, args, checked_rows=CHECKED_ROWS)
+    if len(files) > 1:
+        for file, numbers in zip(files, good, strict=True):
+            logger.info("%d of %d rows of %s can be used", len(numbers), len(file.table), file.path)
     if skipped:
         logger.warning(
             "%d of %d rows are bad and left out: %s",
@@ -171,8 +176,8 @@ def _open(
         reading = make_reading(found.card, args, answers)
         indices = []
         for path in found.files:
-            # Copies of a row must be known as such.
-            key = (path, found.card and found.card.name)
+            # Copies of a row must be known as such, however the file's path is written.
+            key = (os.path.realpath(path), data_suffix(path.name), found.card and found.card.name)
             if key not in known:
                 known[key] = len(files)
                 files.append(open_file(path, reading))

@@ -77,7 +77,7 @@ class StreamedDataset:
         reading: how rows are read.
         count: how many rows one pass has; None is as many as there are. More than there are reads the files again.
         split: which rows are read.
-        skips: whether bad rows are left out; they are counted in `skipped`.
+        skips: whether bad rows are left out; they are counted in `skipped`, in the first pass that meets them.
         skipped: the stream's counts.
     """
 
@@ -95,6 +95,8 @@ class StreamedDataset:
     _file: int = 0
     _file_is_empty: bool = True
     _key: int = 0
+    _counted: tuple[int, int] = (-1, -1)
+    """File and offset up to which bad rows are counted already."""
     _rows: Iterator[Scanned] = field(default_factory=lambda: iter(()))
 
     def start(self) -> None:
@@ -117,18 +119,20 @@ class StreamedDataset:
         self._advance()
         return entry
 
-    def state(self) -> list[int] | None:
-        """Return where the next row is; None where there is none."""
+    def state(self) -> list[int]:
+        """Return up to where bad rows are counted, and where the next row is, if there is one."""
         if self.next is None:
-            return None
-        return [self.next.place.file, self.next.place.offset, self.next.place.line, self.taken, self._found_in_pass]
+            return [*self._counted]
+        place = self.next.place
+        return [*self._counted, place.file, place.offset, place.line, self.taken, self._found_in_pass]
 
-    def restore(self, state: list[int] | None) -> None:
+    def restore(self, state: list[int]) -> None:
         """Go on where a state was taken."""
-        if state is None:
+        self._counted = state[0], state[1]
+        if len(state) == 2:
             self.next = None
             return
-        file, offset, line, self.taken, found = state
+        file, offset, line, self.taken, found = state[2:]
         self._open(file, Mark(offset, line))
         # The next row is found once more.
         self._found_in_pass = found - 1
@@ -203,7 +207,10 @@ class StreamedDataset:
         try:
             entry.row = self.reading.to_row(entry.scanned.get())
         except BadRow as error:
-            self.skipped[error.reason] += 1
+            place = entry.place.file, entry.place.offset
+            if place > self._counted:
+                self._counted = place
+                self.skipped[error.reason] += 1
             return False
         return True
 
@@ -264,7 +271,7 @@ class Turns:
             "datasets": [dataset.state() for dataset in self.datasets],
         }
 
-    def restore(self, epoch: int, drawn: int, exhausted: Sequence[int], datasets: Sequence[list[int] | None]) -> None:
+    def restore(self, epoch: int, drawn: int, exhausted: Sequence[int], datasets: Sequence[list[int]]) -> None:
         """Go on where a state was taken."""
         self._set(epoch, drawn, [bool(each) for each in exhausted])
         for dataset, state in zip(self.datasets, datasets, strict=True):

@@ -12,7 +12,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Final, Literal, Self, cast
 
 from .args import DataArgs
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 Side = Literal["all", "training", "validation"]
 """Which rows a stream reads: all, or those that `split_dataset_ratio` leaves or sets aside."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ class RowStream(Iterator[ChatRow]):
     """Rows of datasets as an iterator that knows where it is; made by `open_stream`.
 
     Attributes:
-        skipped: how many bad rows of the whole stream were left out so far, by reason.
+        skipped: how many bad rows of the whole stream were left out so far, by reason; each is counted once, however
+            often it is read.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class RowStream(Iterator[ChatRow]):
         self._read = 0
         self._resumed_at = 0
         self._is_started = False
+        self._num_told = 0
         self.skipped = skipped
 
     def __iter__(self) -> Self:
@@ -101,6 +103,13 @@ class RowStream(Iterator[ChatRow]):
             if self._share.has(self._read - 1 - self._resumed_at):
                 return self._to_row(entry)
         raise StopIteration
+
+    def reader_state(self) -> dict[str, object]:
+        """Return where this reader stands, as JSON, inside of a batch too.
+
+        A stream with the same `Share` alone can go on from there: each rank and worker has a state of its own.
+        """
+        return {**self._state(), "share": list(astuple(self._share)), "resumed_at": self._resumed_at}
 
     def state(self) -> dict[str, object]:
         """Return where the stream stands, as JSON: after the rows that this reader has given.
@@ -119,6 +128,9 @@ class RowStream(Iterator[ChatRow]):
                 )
             if self._pop() is None:
                 break
+        return self._state()
+
+    def _state(self) -> dict[str, object]:
         turns = self._buffer.turns
         return {
             "version": _VERSION,
@@ -127,6 +139,7 @@ class RowStream(Iterator[ChatRow]):
             "read": self._read,
             "started": self._is_started,
             "skipped": dict(self.skipped),
+            "told": self._num_told,
             "turns": turns.state(),
             "buffer": self._buffer.state(),
         }
@@ -135,10 +148,10 @@ class RowStream(Iterator[ChatRow]):
         """Go on where a state was taken: the same rows follow, in the same order. What was read is not read again.
 
         Args:
-            state: what `state` returned, in this process or another.
+            state: what `state` or `reader_state` returned, in this process or another.
 
         Raises:
-            InvalidArgument: it belongs to other data or options.
+            InvalidArgument: it belongs to other data or options, or is that of another reader.
             UnreadableDataset: a file has changed.
         """
         if state.get("version") != _VERSION or state.get("data") != self._identity:
@@ -147,22 +160,30 @@ class RowStream(Iterator[ChatRow]):
                 "on_bad_row, data_seed, dataset_shuffle, shuffle_buffer_size, interleave_prob, stopping_strategy and "
                 "split_dataset_ratio must be what they were"
             )
+        if "share" in state and state["share"] != list(astuple(self._share)):
+            names = [each.name for each in fields(Share)]
+            saved = dict(zip(names, cast("list[int]", state["share"]), strict=True))
+            raise InvalidArgument(
+                f"the saved position is that of the reader {saved}, and this one is {asdict(self._share)}; each reader "
+                "goes on from its own, and there must be as many as there were"
+            )
         # Its shape is that of `state`, since the identity is right.
         self._epoch, self._read = cast("int", state["epoch"]), cast("int", state["read"])
         self._is_started = cast("bool", state["started"])
-        self._resumed_at = self._read
+        self._resumed_at = cast("int", state["resumed_at"]) if "share" in state else self._read
         if self._is_started:
             turns, buffer = cast("dict[str, list[int]]", state["turns"]), cast("dict[str, object]", state["buffer"])
             self._buffer.turns.restore(
                 self._epoch,
                 cast("int", turns["drawn"]),
                 turns["exhausted"],
-                cast("Sequence[list[int] | None]", turns["datasets"]),
+                cast("Sequence[list[int]]", turns["datasets"]),
             )
             drawn, waiting = cast("int", buffer["drawn"]), cast("Sequence[Sequence[int]]", buffer["waiting"])
             self._buffer.restore(self._epoch, drawn, waiting)
         self.skipped.clear()
         self.skipped.update(cast("Mapping[Reason, int]", state["skipped"]))
+        self._num_told = cast("int", state["told"])
 
     def _pop(self) -> Entry | None:
         """Return the next row of the whole stream."""
@@ -176,11 +197,10 @@ class RowStream(Iterator[ChatRow]):
                 self._read += 1
                 return entry
             self._epoch, self._is_started = self._epoch + 1, False
-            if self.skipped:
+            if (total := self.skipped.total()) > self._num_told:
+                self._num_told = total
                 counts = describe_counts(self.skipped)
-                logger.warning(
-                    "after %d passes, %d rows were bad and left out: %s", self._epoch, self.skipped.total(), counts
-                )
+                logger.warning("after %d passes, %d rows were bad and left out: %s", self._epoch, total, counts)
 
     def _to_row(self, entry: Entry) -> ChatRow:
         if entry.row is not None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import codecs
 import functools
 import os
+import shutil
+import tempfile
 import weakref
 from abc import abstractmethod
 from array import array
@@ -22,6 +24,7 @@ from .source import START, Mark, Origin, RawRow, RowTable, Scanned, Source
 
 # macOS lets a process have 256 files open by default, and others need some too.
 _MAX_HELD: Final = 32
+_PART: Final = 1 << 20
 
 
 class Stretch(NamedTuple):
@@ -144,17 +147,40 @@ class TextTable(RowTable):
         self._path = path
         self._header = source.read_header(path)
         self._content = path
+        self._descriptor: int | None = None
+        # Where the content begins in the descriptor's file.
+        self._first = 0
+        # Without `pread`, forked processes would move each other's position.
+        can_hold = hasattr(os, "pread")
+        if is_compressed(path) and can_hold:
+            self._hold_copy()
+            return
         if is_compressed(path):
             self._content = unpack(path)
             weakref.finalize(self, _remove, self._content, os.getpid())
         with self._content.open("rb") as file:
             self._starts, self._sizes, self._lines = source.index(file, path=path)
-        self._descriptor: int | None = None
-        # Without `pread`, forked processes would move each other's position.
-        if len(self._held) < _MAX_HELD and hasattr(os, "pread"):
-            self._descriptor = os.open(self._content, os.O_RDONLY | os.O_CLOEXEC)
-            weakref.finalize(self, os.close, self._descriptor)
-            self._held.add(self)
+        if len(self._held) < _MAX_HELD and can_hold:
+            self._hold(os.open(self._content, os.O_RDONLY | os.O_CLOEXEC))
+
+    def _hold(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+        self._held.add(self)
+
+    def _hold_copy(self) -> None:
+        """Hold a copy of what a compressed file has; it has no name, and goes with its process however that ends."""
+        with tempfile.TemporaryFile(prefix="swift-data-") as copy:
+            with reading(self._path) as file:
+                shutil.copyfileobj(file, copy, _PART)
+            copy.seek(0)
+            self._starts, self._sizes, self._lines = self._source.index(copy, path=self._path)
+            if len(self._held) < _MAX_HELD:
+                self._hold(os.dup(copy.fileno()))
+                return
+            self._shared = SharedCopies.current()
+            self._first = self._shared.append(copy)
+            self._descriptor = self._shared.fileno()
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -167,7 +193,7 @@ class TextTable(RowTable):
         name = str(self._path)
         if self._descriptor is not None:
             for index in range(start, stop):
-                content = os.pread(self._descriptor, self._sizes[index], self._starts[index])
+                content = os.pread(self._descriptor, self._sizes[index], self._first + self._starts[index])
                 yield self._source.parse(content, Origin(name, self._lines[index]), self._header)
             return
         with open(self._content, "rb", buffering=0 if stop - start == 1 else -1) as file:
@@ -175,6 +201,38 @@ class TextTable(RowTable):
                 file.seek(self._starts[index])
                 content = file.read(self._sizes[index])
                 yield self._source.parse(content, Origin(name, self._lines[index]), self._header)
+
+
+class SharedCopies:
+    """One file without a name for the copies of many compressed files; it goes with the last table that reads it."""
+
+    _latest: ClassVar[weakref.ReferenceType[SharedCopies] | None] = None
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="swift-data-")  # noqa: SIM115  # it stays open
+        self._process = os.getpid()
+
+    @classmethod
+    def current(cls) -> SharedCopies:
+        """Return the one that tables of this process add to."""
+        found = cls._latest() if cls._latest is not None else None
+        # A forked process would write over what the other one adds.
+        if found is None or found._process != os.getpid():
+            found = cls()
+            cls._latest = weakref.ref(found)
+        return found
+
+    def append(self, copy: IO[bytes]) -> int:
+        """Add a copy, and return where it begins."""
+        copy.seek(0)
+        place = self._file.seek(0, os.SEEK_END)
+        shutil.copyfileobj(copy, self._file, _PART)
+        self._file.flush()
+        return place
+
+    def fileno(self) -> int:
+        """Return the file's descriptor."""
+        return self._file.fileno()
 
 
 def _remove(path: Path, process: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from swift_data.args import DataArgs
 from swift_tuners.args import chosen_options
 from swift_tuners.tuners.lora import LoraArgs
 
@@ -20,6 +21,11 @@ def check_args(args: SftArgs) -> None:
     if not args.data.dataset:
         raise InvalidTrainArgs(
             "no --dataset is given; expected a file such as train.jsonl, or a known name such as harrowgate"
+        )
+    if args.data.streaming:
+        raise InvalidTrainArgs(
+            "streaming is true; sft takes whole sets, whose rows stay on disk until they are needed, so that a set may "
+            "be larger than the memory: leave --streaming out; to train on a part of a set, write big.jsonl#100000"
         )
     if args.model.torch_dtype == "float16":
         raise InvalidTrainArgs("torch_dtype is float16, which loses small gradients; expected bfloat16 or float32")
@@ -44,8 +50,14 @@ def find_options_without_effect(args: SftArgs) -> list[str]:
     """Return a sentence for each option that was given and changes nothing in this run."""
     data, train = args.data, args.train
     has_validation = bool(data.val_dataset) or data.split_dataset_ratio > 0
-    default_train = TrainArgs()
+    default_train, default_data = TrainArgs(), DataArgs()
     found = []
+    if data.shuffle_buffer_size != default_data.shuffle_buffer_size:
+        found.append("shuffle_buffer_size without streaming: whole sets are shuffled as a whole, see --dataset_shuffle")
+    if data.stopping_strategy != default_data.stopping_strategy and not data.interleave_prob:
+        found.append("stopping_strategy without --interleave_prob")
+    if data.val_dataset_shuffle and not data.val_dataset:
+        found.append("val_dataset_shuffle without --val_dataset")
     if data.packing_length is not None and not data.packing:
         found.append("packing_length without --packing true")
     if data.split_dataset_ratio > 0 and data.val_dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from swift_templates.show import describe_sample
@@ -20,7 +20,8 @@ class Plan:
 
     training: Samples
     validation: Samples | None
-    num_skipped_rows: int
+    skipped_rows: Mapping[str, int]
+    """How many bad rows were left out while loading, by reason."""
     num_packs: int
     num_steps: int
     global_batch: int
@@ -34,12 +35,15 @@ def describe_plan(plan: Plan, template: Template, model: nn.Module) -> Iterable[
     yield describe_sample(template, sample, color=sys.stdout.isatty())
     yield ""
     yield f"training:    {_count(plan.training)}"
+    yield from _describe_rows(plan.training)
     if plan.num_packs != len(plan.training.encoded):
         yield f"             packed into {plan.num_packs:,} batch rows"
     if plan.validation is not None:
         yield f"validation:  {_count(plan.validation)}"
-    if plan.num_skipped_rows:
-        yield f"bad rows:    {plan.num_skipped_rows:,} left out (--on_bad_row skip)"
+        yield from _describe_rows(plan.validation)
+    if plan.skipped_rows:
+        total = sum(plan.skipped_rows.values())
+        yield f"bad rows:    {total:,} left out (--on_bad_row skip): {_by_reason(plan.skipped_rows)}"
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     total = sum(each.numel() for each in model.parameters())
     yield f"parameters:  {trained:,} of {total:,} train ({trained / total:.2%})"
@@ -52,6 +56,19 @@ def describe_plan(plan: Plan, template: Template, model: nn.Module) -> Iterable[
     )
 
 
+def _describe_rows(samples: Samples) -> Iterable[str]:
+    """Yield what there is to say about some of the rows: why the first were refused, and what of others is not used."""
+    for refusal in samples.refusals:
+        yield f"             refused: {refusal}"
+    for noted, count in samples.encoded.counts.notes.items():
+        yield f"             note: {count:,} rows have {noted}"
+
+
+def _by_reason(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda each: -each[1])
+    return ", ".join(f"{count:,} {reason!r}" for reason, count in ordered)
+
+
 def _count(samples: Samples) -> str:
     parts = [
         f"{samples.num_rows:,} rows",
@@ -62,7 +79,8 @@ def _count(samples: Samples) -> str:
     if samples.num_left_out:
         parts.append(f"{samples.num_left_out:,} samples left out, too long (the longest: {samples.longest:,})")
     if samples.num_refused:
-        parts.append(f"{samples.num_refused:,} rows left out, refused by the template (--on_bad_row skip)")
+        reasons = _by_reason(samples.encoded.counts.errors)
+        parts.append(f"{samples.num_refused:,} rows left out, refused by the template (--on_bad_row skip): {reasons}")
     if samples.num_untrained:
         parts.append(f"{samples.num_untrained:,} rows train nothing (their answers have no loss)")
     if samples.num_cut:

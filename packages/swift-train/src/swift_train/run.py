@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -91,7 +92,7 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     )
     encoder = Encoder(template=build(), algorithm=algorithm, build=build)
     template = encoder.template
-    training_rows, validation_rows, num_skipped = _load_rows(args)
+    training_rows, validation_rows, skipped = _load_rows(args)
     encode = partial(
         encode_rows,
         encoder=encoder,
@@ -136,7 +137,7 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     )
     _check_steps_left(trainer, args)
     model.plan_steps(trainer.args.max_steps)
-    for line in describe_plan(_plan(trainer, training, validation, num_skipped, args), template, model):
+    for line in describe_plan(_plan(trainer, training, validation, skipped, args), template, model):
         say(line)
     if processes.is_main_process:
         make_folder(folder, on_output_dir, resumed_at=args.train.resume_from_checkpoint)
@@ -144,12 +145,12 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     return _train(trainer, folder, args, say)
 
 
-def _load_rows(args: SftArgs) -> tuple[Sequence[ChatRow], Sequence[ChatRow], int]:
+def _load_rows(args: SftArgs) -> tuple[Sequence[ChatRow], Sequence[ChatRow], Mapping[str, int]]:
     loaded = load_rows(args.data.dataset, args.data, use_hf=args.model.use_hf)
-    rows, skipped = loaded.rows, sum(loaded.skipped.values())
+    rows, skipped = loaded.rows, Counter[str](loaded.skipped)
     if args.data.val_dataset:
         validation = load_rows(args.data.val_dataset, args.data, purpose="validation", use_hf=args.model.use_hf)
-        return rows, validation.rows, skipped + sum(validation.skipped.values())
+        return rows, validation.rows, skipped + Counter[str](validation.skipped)
     if args.data.split_dataset_ratio > 0:
         return *split_rows(rows, args.data.split_dataset_ratio, args.data.data_seed), skipped
     return rows, [], skipped
@@ -240,7 +241,9 @@ def _agree_on_folder(args: SftArgs, processes: PartialState) -> Path:
     return Path(broadcast_object_list(chosen)[0])
 
 
-def _plan(trainer: Trainer, training: Samples, validation: Samples | None, num_skipped: int, args: SftArgs) -> Plan:
+def _plan(
+    trainer: Trainer, training: Samples, validation: Samples | None, skipped: Mapping[str, int], args: SftArgs
+) -> Plan:
     arguments, packs = trainer.args, trainer.train_dataset
     assert isinstance(packs, PackDataset)
     per_device = arguments.per_device_train_batch_size
@@ -255,7 +258,7 @@ def _plan(trainer: Trainer, training: Samples, validation: Samples | None, num_s
     return Plan(
         training=training,
         validation=validation,
-        num_skipped_rows=num_skipped,
+        skipped_rows=skipped,
         num_packs=len(packs),
         num_steps=arguments.max_steps,
         global_batch=per_device * arguments.gradient_accumulation_steps * arguments.world_size,

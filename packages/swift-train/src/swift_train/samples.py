@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from swift_data.encoded_rows import EncodedRows
 from swift_data.encoding import encode_dataset
-from swift_data.encoding_cache import fingerprint_package, fingerprint_rows, fingerprint_template, make_cache_key
+from swift_data.encoding_cache import (
+    fingerprint_package,
+    fingerprint_rows,
+    fingerprint_template,
+    make_cache_key,
+    sees_media,
+)
 from swift_data.packing import pack
 from swift_data.row_outcomes import Outcome, fit_samples
 from swift_data.rows import ChatRow
@@ -25,6 +31,13 @@ from tqdm import tqdm
 from .algorithm import ALGORITHMS, Algorithm
 from .errors import InvalidTrainArgs, NothingToTrain, RefusedRow
 
+# How many rows that the template refuses are told with their places.
+_SHOWN_REFUSALS: Final = 3
+_NOTES: Final = (
+    "label false, and their answers are trained on like all others; leave such rows out unless that is meant",
+    "a rejected answer, which is not used; the better answer is trained on",
+)
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -32,6 +45,8 @@ class Samples:
 
     encoded: EncodedRows
     """The samples, in the order of their rows."""
+    refusals: tuple[str, ...] = ()
+    """Where the first rows are that the template refuses, and why."""
 
     @property
     def num_rows(self) -> int:
@@ -101,12 +116,15 @@ class Encoder:
     def __call__(self, rows: Sequence[Any]) -> list[Outcome]:
         """Encode some rows: an outcome for each."""
         algorithm: Algorithm[Any] = ALGORITHMS.load_class(self.algorithm)()
-        return [_fit(result, self.template) for result in algorithm.encode_many(rows, self.template)]
+        results = algorithm.encode_many(rows, self.template)
+        return [_fit(result, self.template, _note(row)) for row, result in zip(rows, results, strict=True)]
 
     def key(self, rows: Sequence[ChatRow]) -> str:
         """Name what comes out: a change of rows, template, tokenizer or code changes it."""
         code = fingerprint_package("swift_train.algorithms")
-        return make_cache_key(fingerprint_rows(rows), fingerprint_template(self.template), self.algorithm, code)
+        # A template without a processor refuses media, whatever they are.
+        known = fingerprint_rows(rows, sees_media=sees_media(self.template))
+        return make_cache_key(known, fingerprint_template(self.template), self.algorithm, code, _NOTES)
 
 
 def build_template(
@@ -153,25 +171,23 @@ def encode_rows(
         NothingToTrain: no sample is left, or none has a trained token.
     """
     with tqdm(total=len(rows), desc=f"encode {name} rows", unit="row", disable=not show_progress, leave=False) as bar:
-        samples = Samples(
-            encode_dataset(
-                rows,
-                encoder,
-                key=encoder.key(rows) if cache_dir is not None else "",
-                cache_dir=cache_dir,
-                num_proc=num_proc,
-                build_encode=partial(_build_encoder, encoder.build, encoder.algorithm),
-                retry=retry,
-                on_progress=lambda done: _advance(bar, done),
-            )
+        encoded = encode_dataset(
+            rows,
+            encoder,
+            key=encoder.key(rows) if cache_dir is not None else "",
+            cache_dir=cache_dir,
+            num_proc=num_proc,
+            build_encode=partial(_build_encoder, encoder.build, encoder.algorithm),
+            retry=retry,
+            on_progress=lambda done: _advance(bar, done),
         )
+    first = encoded.failures[:_SHOWN_REFUSALS]
+    samples = Samples(encoded, tuple(f"{rows[each.row].origin}: {each.message}" for each in first))
     if samples.num_refused and on_bad_row == "raise":
-        failure = samples.encoded.failures[0]
         num_others = samples.num_refused - 1
         others = f"{num_others} more rows are refused" if num_others else "no other row is refused"
         raise RefusedRow(
-            f"{rows[failure.row].origin}: {failure.message}; {others}; correct the rows, or set on_bad_row to 'skip' "
-            "to leave such out"
+            f"{samples.refusals[0]}; {others}; correct the rows, or set on_bad_row to 'skip' to leave such out"
         )
     _check_something_is_left(samples, encoder.template, name)
     return samples
@@ -200,11 +216,20 @@ def _build_encoder(build: Callable[[], Template], algorithm: str) -> Encoder:
     return Encoder(template=build(), algorithm=algorithm, build=build)
 
 
-def _fit(result: Outcome, template: Template) -> Outcome:
+def _note(row: object) -> tuple[str, ...]:
+    """Return what a row says that training on conversations does not look at."""
+    if not isinstance(row, ChatRow):
+        return ()
+    facts = (row.label is False, bool(row.rejected))
+    return tuple(note for note, is_so in zip(_NOTES, facts, strict=True) if is_so)
+
+
+def _fit(result: Outcome, template: Template, notes: tuple[str, ...]) -> Outcome:
     if isinstance(result, Exception):
         return result
     try:
-        return fit_samples(list(result), template.truncate)  # type: ignore[arg-type]  # samples, as the algorithm gives
+        fitted = fit_samples(list(result), template.truncate)  # type: ignore[arg-type]  # samples of the algorithm
+        return replace(fitted, notes=notes) if notes else fitted
     except SwiftTemplatesError as error:
         return error
 

@@ -3,7 +3,7 @@
     {"instruction": "Translate to French.", "input": "Good morning", "output": "Bonjour"}
 
 The question is the instruction, and the input on the next line where there is one. `history` and `system` may be there
-too.
+too. The output may be called `response`, and the input `context`, as Dolly has it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ from ..turns import to_turns
 class Alpaca(ColumnFormat):
     """Three columns of text."""
 
-    layouts = (Layout(("instruction", "input"), "output"),)
+    layouts = (
+        Layout(("instruction", "input"), "output"),
+        Layout(("instruction", "input"), "response"),
+        Layout(("instruction", "context"), "response"),
+    )
     optional = frozenset({"history"})
     examples = (
         {"instruction": "Translate to French.", "input": "Good morning", "output": "Bonjour"},
         {"instruction": "Name a prime.", "input": "", "output": "7", "system": "Be brief."},
+        {"instruction": "Translate to French.", "input": "Good morning", "response": "Bonjour"},
+        {"instruction": "Translate to French.", "context": "Good morning", "response": "Bonjour"},
     )
 
     def to_messages(self, columns: Mapping[str, object], layout: Layout) -> list[Message]:

@@ -3,7 +3,8 @@
     {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
 
 A content is a text or a list of parts; a message may have `reasoning_content`, `tool_calls` and `tool_call_id` too, and
-one from the assistant `loss` (true or false: train on it) and `loss_scale` (the weight of its tokens). Calls and
+one from the assistant `loss` (true or false: train on it; Axolotl's `train` and `training` say the same) and
+`loss_scale` (the weight of its tokens). Calls and
 results may also be messages of their own, from `tool_call` (the content is JSON with `name` and `arguments`) and
 `tool_response`. A single message from the assistant is a text to train on.
 """

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 
 ADVERTISE_GEN_ZH = DatasetCard(
     name="advertise_gen_zh",
     description="Advertisements from keywords, in Chinese.",
     kind="chat",
     language=("zh",),
-    licence=UNKNOWN,
+    licence="CC-BY-4.0",
     hf_id="shibing624/AdvertiseGen",
     ms_id="lvjianjin/AdvertiseGen",
     columns={"content": "query", "summary": "response"},

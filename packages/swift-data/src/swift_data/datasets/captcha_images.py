@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 
 CAPTCHA_IMAGES = DatasetCard(
     name="captcha_images",
     description="Pictures of distorted letters.",
     kind="vision",
     language=("en",),
-    licence=UNKNOWN,
+    licence="WTFPL",
     hf_id="project-sloth/captcha-images",
     ms_id="AI-ModelScope/captcha-images",
     columns={"solution": "response"},

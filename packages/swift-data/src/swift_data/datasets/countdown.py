@@ -23,6 +23,7 @@ COUNTDOWN = DatasetCard(
     language=("en",),
     licence=UNKNOWN,
     hf_id="Jiayi-Pan/Countdown-Tasks-3to4",
+    ms_id="zouxuhong/Countdown-Tasks-3to4",
     prepare=_ask,
     examples=(
         {"target": 10, "nums": [2, 3, 4]},

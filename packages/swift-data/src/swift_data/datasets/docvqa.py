@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 from ._prepare import take_most_common
 
 
@@ -17,7 +17,7 @@ DOCVQA = DatasetCard(
     description="Questions about scanned documents.",
     kind="vision",
     language=("en",),
-    licence=UNKNOWN,
+    licence="Apache-2.0",
     hf_id="lmms-lab/DocVQA",
     hub_subset="DocVQA",
     split="validation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 
 INFINITY_INSTRUCT = DatasetCard(
     name="infinity_instruct",
@@ -12,7 +12,7 @@ INFINITY_INSTRUCT = DatasetCard(
         "en",
         "zh",
     ),
-    licence=UNKNOWN,
+    licence="CC-BY-SA-4.0",
     hf_id="BAAI/Infinity-Instruct",
     ms_id="swift/Infinity-Instruct",
     hub_subset="0625",

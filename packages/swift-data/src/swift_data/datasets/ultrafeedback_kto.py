@@ -10,6 +10,7 @@ ULTRAFEEDBACK_KTO = DatasetCard(
     kind="kto",
     language=("en",),
     licence="MIT",
+    hf_id="argilla/ultrafeedback-binarized-preferences-cleaned-kto",
     ms_id="AI-ModelScope/ultrafeedback-binarized-preferences-cleaned-kto",
     examples=(
         {"prompt": "How high is it?", "completion": "41 metres.", "label": True},

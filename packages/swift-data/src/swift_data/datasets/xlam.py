@@ -21,6 +21,7 @@ XLAM = DatasetCard(
     language=("en",),
     licence="CC-BY-4.0",
     hf_id="Salesforce/xlam-function-calling-60k",
+    ms_id="LLM-Research/xlam-function-calling-60k",
     prepare=_to_messages,
     examples=(
         {

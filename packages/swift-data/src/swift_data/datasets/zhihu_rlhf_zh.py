@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 
 ZHIHU_RLHF_ZH = DatasetCard(
     name="zhihu_rlhf_zh",
     description="Pairs of answers from a forum, in Chinese.",
     kind="preference",
     language=("zh",),
-    licence=UNKNOWN,
+    licence="CC-BY-2.0",
     hf_id="liyucheng/zhihu_rlhf_3k",
     ms_id="AI-ModelScope/zhihu_rlhf_3k",
     examples=(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..reward import Column, Reward, RewardExample
-from ._react import Call, find_call
+from ._calls import find_calls
+from ._react import Call
+
+_ANSWER = re.compile(r"^[ \t]*Final Answer:", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Toolbench(Reward):
-    """1.0 where a completion's call is that of the row's `solution`, else 0.0; NaN where the row has no solution.
+    """1.0 where a completion calls what the row's `solution` calls, else 0.0; NaN where that cannot be told.
 
-    Both are read from ReACT's lines, 'Action: name' and 'Action Input: {...}'; the last call counts. Where the
-    reference calls nothing, calling nothing is right. The measure is the F1 of arguments: one of the reference's counts
-    1 with its value and 0.5 with another, over the arguments of each side.
+    Both are read from ReACT's lines, 'Action: name' and 'Action Input: {...}', of which the last call counts; from JSON
+    of calls; or in the dialect of a model, such as '<tool_call>', where all calls of an answer count, in any order.
+    Where the reference has a 'Final Answer:', calling nothing is right; one with neither a call nor that gives NaN. The
+    measure is the F1 of arguments: one of the reference's counts 1 with its value and 0.5 with another, over the
+    arguments of each side.
 
     Source: ModelScope-Agent, arXiv 2309.00986, section 4 (Action Exact Match and Argument F1). Deviation: arguments
     that are no JSON object count as right only word by word, where the paper takes ROUGE-L.
@@ -42,6 +48,12 @@ class Toolbench(Reward):
         ),
         RewardExample(completion="Final Answer: 4", columns={"solution": "Final Answer: four"}, reward=1.0),
         RewardExample(completion="Action: f", columns={"solution": None}, reward=math.nan),
+        RewardExample(
+            completion='<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>',
+            columns={"solution": '[{"name": "f", "arguments": {"a": 1}}]'},
+            reward=1.0,
+        ),
+        RewardExample(completion="Hello", columns={"solution": "Just words"}, reward=math.nan),
     )
 
     def score(self, completions: Sequence[str], columns: Mapping[str, Column]) -> list[float]:
@@ -54,13 +66,27 @@ class Toolbench(Reward):
     def _compare(self, completion: str, solution: object) -> float:
         if not isinstance(solution, str) or not solution.strip():
             return math.nan
-        agreement = _agree(find_call(completion), find_call(solution))
+        wanted = find_calls(solution)
+        if not wanted and not _ANSWER.search(solution):
+            return math.nan
+        agreement = _agree_all(find_calls(completion), wanted)
         return agreement if self.partial else float(agreement == 1.0)
 
 
-def _agree(call: Call | None, reference: Call | None) -> float:
-    if call is None or reference is None:
-        return float(call is reference)
+def _agree_all(calls: Sequence[Call], references: Sequence[Call]) -> float:
+    """Return the mean agreement of calls, each with the one of the other side that is most like it; others count 0."""
+    if not calls or not references:
+        return float(not calls and not references)
+    few, many = sorted((calls, references), key=len)
+    left, total = list(many), 0.0
+    for call in few:
+        agreements = [_agree(call, other) for other in left]
+        total += max(agreements)
+        del left[agreements.index(max(agreements))]
+    return 2 * total / (len(calls) + len(references))
+
+
+def _agree(call: Call, reference: Call) -> float:
     if call.action != reference.action:
         return 0.0
     given, wanted = call.arguments, reference.arguments

@@ -1,12 +1,14 @@
 """CSV: a line of column names, then a row a line, in UTF-8; quoted cells may hold commas and line ends.
 
 An empty cell is null: a column that this row does not have. A row with more or fewer cells than there are names is bad.
+A first column without a name is the row numbers that pandas writes, and is left out.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -16,6 +18,8 @@ from ..errors import BadRow, UnreadableDataset
 from ..fields import quote, shorten
 from ..source import START, Mark, Origin, RawRow
 from ..text_source import Stretch, TextSource
+
+logger = logging.getLogger(__name__)
 
 _TAB: Final = ".tsv"
 
@@ -41,7 +45,9 @@ class CommaSeparated(TextSource):
             names = [name.strip() for name in _cells(first.content, delimiter)]
         except (csv.Error, UnicodeDecodeError) as error:
             raise UnreadableDataset(f"{path}:{first.line}: the line of column names cannot be read: {error}") from error
-        if not all(names):
+        if len(names) > 1 and not names[0]:
+            logger.info("%s: the first column has no name and is left out; pandas writes row numbers so", path)
+        if not all(names[1:] if len(names) > 1 else names):
             raise UnreadableDataset(f"{path}:{first.line}: a column has no name; found {quote(names)}")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UnreadableDataset(f"{path}:{first.line}: two columns are called {quote(twice)}; rename one")
@@ -68,7 +74,8 @@ class CommaSeparated(TextSource):
         if len(cells) != len(names):
             problem = f"the row has {len(cells)} cells; expected {len(names)}, one for each of {quote(names)}"
             return BadRow("invalid value", problem, origin)
-        return RawRow({name: cell or None for name, cell in zip(names, cells, strict=True)}, origin)
+        # Only the numbers of rows have no name.
+        return RawRow({name: cell or None for name, cell in zip(names, cells, strict=True) if name}, origin)
 
 
 def _delimiter(path: Path) -> str:

@@ -16,7 +16,7 @@ from ..errors import BadRow, UnreadableDataset
 from ..fields import shorten
 from ..json_rows import parse_object
 from ..source import Mark, Origin, RawRow, Scanned, Source
-from ..strict_json import DECODER
+from ..strict_json import SCANNER
 from ..text_source import Stretch, TextSource, split_lines
 
 # How much of a file shows which of the two it is.
@@ -100,7 +100,7 @@ def _elements(text: str, position: int, start: Mark, *, path: Path) -> Iterator[
         line += text.count("\n", counted, position)
         offset += position - counted if is_ascii else len(text[counted:position].encode())
         try:
-            _, end = DECODER.raw_decode(text, position)
+            _, end = SCANNER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise UnreadableDataset(f"{path}:{line}: the row that begins here is not JSON: {error}") from error
         yield Stretch(offset, line, text[position:end].encode())

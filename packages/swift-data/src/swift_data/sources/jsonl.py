@@ -25,4 +25,8 @@ class JsonLines(LineSource):
 
     def parse(self, content: bytes, origin: Origin, header: Sequence[str]) -> RawRow | BadRow:
         """Read a line."""
-        return parse_object(content, origin)
+        row = parse_object(content, origin)
+        if isinstance(row, BadRow) and origin.line == 1 and content.lstrip().startswith(b"["):
+            hint = "an array of rows is another kind of file: rename it to .json"
+            return BadRow(row.reason, f"{row.problem}; {hint}", origin)
+        return row
