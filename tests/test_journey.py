@@ -139,7 +139,7 @@ def test_adapter_and_merged_model_answer_alike(trained: Path, tmp_path: Path) ->
         (["--dataset", "{bad}"], "bad.jsonl:2"),
         (["--dataset", "{rows}", "--max_length", "3"], "the longest has"),
         (["--dataset", "{rows}", "--add_version", "false", "--output_dir", "{taken}"], "holds another run"),
-        (["--dataset", "{rows}", "--template", "chatlm"], "did you mean 'chatml'"),
+        (["--dataset", "{rows}", "--template", "chatlm"], "'chatml'?"),
         (["--dataset", "{rows}", "--target_modules", "q_prj"], "q_proj"),
         ([], "no --dataset"),
     ],

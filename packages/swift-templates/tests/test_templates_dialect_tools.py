@@ -15,6 +15,7 @@ from swift_templates.dialect import (
     load_dialect,
 )
 from swift_templates.dialect_check import TOOLS
+from swift_templates.grounding import Objects
 from swift_templates.messages import JSON, Conversation, Media, Message, ToolCall, check_conversation
 
 NAMES = DIALECTS.names()
@@ -172,3 +173,15 @@ def test_a_schema_that_cannot_be_checked_against_is_an_error_too(schema: dict[st
     pytest.importorskip("jsonschema")
     with pytest.raises(InvalidTools, match=r"cannot be checked|no JSON Schema"):
         check_call(ToolCall("f", {"a": "x"}), [function(parameters=schema)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_boxes_of_a_conversation_survive(name: str) -> None:
+    objects = Objects(refs=("dog",), boxes=((1.0, 2.0, 3.0, 4.0),))
+    talk = Conversation(
+        messages=(Message(role="user", content="<ref-object>"), Message(role="assistant", content="<bbox>")),
+        tools=TOOLS,
+        objects=objects,
+    )
+    rewritten = LOADED[name].rewrite(talk)
+    assert rewritten.objects == objects and rewritten.tools == ()

@@ -265,3 +265,10 @@ def test_a_lone_answer_is_a_plain_text(template_of: TemplateOf) -> None:
     assert np.array_equal(sample.labels, sample.input_ids)
     with pytest.raises(InvalidConversation, match="expected a question before it"):
         template.encode_prompt(Conversation(messages=(Message(role="assistant", content=text),)))
+
+
+def test_a_row_that_json_cannot_say_does_not_end_a_batch(template_of: TemplateOf, talk: Talk) -> None:
+    bad = Message(role="assistant", content="", tool_calls=(ToolCall("f", {"a": "\ud800"}),))
+    rows = [Conversation(messages=(Message(role="user", content="q"), bad)), talk("Hello", "Hi.")]
+    refused, kept = template_of("chatml").encode_many(rows)
+    assert isinstance(refused, InvalidConversation) and not isinstance(kept, Exception) and len(kept) == 1

@@ -192,7 +192,7 @@ def test_a_family_without_tools_refuses_calls_rather_than_drop_them(family: str,
         Message(role="tool", content="sunny"),
         Message(role="assistant", content="Sunny."),
     )
-    with pytest.raises(ChatTemplateError, match="no place for role tool"):
+    with pytest.raises((ChatTemplateError, TemplateMismatch), match=r"no place for role tool|leaves out such"):
         family_template(family).encode(Conversation(messages=messages))
 
 

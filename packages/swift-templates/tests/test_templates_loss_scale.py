@@ -99,6 +99,54 @@ def test_all_trains_prompts_too(template_of: TemplateOf) -> None:
     assert np.array_equal(sample.labels, sample.input_ids) and set(sample.loss_scale.tolist()) == {1.0}
 
 
+KINDS = ["chatml", "inst_sentencepiece", "final_eos", "final_eos_rstrip", "headers", "strips_thinking", "keeps_calls"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{"loss": False}, {"loss_scale": 0.0}])
+def test_all_leaves_out_answers_that_are_not_to_be_trained(
+    template_of: TemplateOf, kind: str, options: dict[str, float]
+) -> None:
+    messages = (
+        Message(role="user", content="Hello"),
+        Message(role="assistant", content="Good one."),
+        Message(role="user", content="What?"),
+        Message(role="assistant", content="WRONG", **options),  # type: ignore[arg-type]  # options of a test
+        Message(role="user", content="Sure?"),
+        Message(role="assistant", content="Right."),
+    )
+    template = template_of(kind, loss_scale="all")
+    *_, sample = template.encode(Conversation(messages=messages))
+    trained = template.tokenizer.decode_after(sample.input_ids[sample.labels >= 0].tolist())
+    assert "WRONG" not in trained
+    assert all(each in trained for each in ("Hello", "Good one.", "What?", "Sure?", "Right."))
+    left_out = template.tokenizer.decode_after(sample.input_ids[sample.labels < 0].tolist())
+    assert "WRONG" in left_out and not any(each in left_out for each in ("one.", "What", "Sure"))
+
+
+def test_all_leaves_out_such_an_answer_where_its_reasoning_is_taken_out_of_the_history(template_of: TemplateOf) -> None:
+    def said(text: str, loss: bool) -> Message:
+        return Message(role="assistant", content=text, reasoning_content="Hm.", loss=loss)
+
+    asked = Message(role="user", content="Hello")
+    template = template_of("strips_thinking", loss_scale="all")
+    talk = (asked, said("WRONG", False), asked, said("NO", False), asked, said("Right.", True))
+    [sample] = template.encode(Conversation(messages=talk))
+    trained = template.tokenizer.decode_after(sample.input_ids[sample.labels >= 0].tolist())
+    assert "WRONG" not in trained and "NO" not in trained and trained.count("Hello") == 3 and "Right." in trained
+
+
+@pytest.mark.parametrize("options", [{"loss": False}, {"loss_scale": 0.0}])
+@pytest.mark.parametrize("rule", ["default", "last_round", "all"])
+def test_a_plain_text_that_is_not_to_be_trained_gives_no_sample(
+    template_of: TemplateOf, rule: str, options: dict[str, float]
+) -> None:
+    plain = Message(role="assistant", content="Paris.", **options)  # type: ignore[arg-type]  # options of a test
+    template = template_of("chatml", loss_scale=rule)
+    assert template.encode(Conversation(messages=(plain,))) == []
+    assert len(template.encode(Conversation(messages=(Message(role="assistant", content="Paris."),)))) == 1
+
+
 def test_a_file_weighs_as_it_says(template_of: TemplateOf, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     content = {"keywords": {"Sum:": [0, 4]}, "patterns": {"(\\d+) kg": 2}, "questions": {"why": 0.5}}
@@ -121,6 +169,73 @@ def test_a_class_of_the_users_weighs_too(template_of: TemplateOf) -> None:
     assert trained_text_by_weight(template, ask("Oh!"))[9.0] == "!"
 
 
+class Wrong(LossScale):
+    """Gives what a test says, or raises it."""
+
+    result: object = ()
+
+    def weigh(self, question: str, answer: str) -> Sequence[Span]:
+        """Return it."""
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result  # type: ignore[return-value]  # that is what the test is about
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ([Span(0, 5, float("nan"))], "the weight nan"),
+        ([Span(0, 5, float("inf"))], "the weight inf"),
+        ([Span(0, 5, -3.0)], "the weight -3.0"),
+        ([Span(0, 5, 1e7)], "the weight 10000000.0"),
+        ([Span(0, 99, 2.0)], "characters 0 to 99 of an answer of 11"),
+        ([Span(-2, -1, 9.0)], "characters -2 to -1"),
+        ([Span(5, 4, 9.0)], "characters 5 to 4"),
+        ([Span(0, 1, 2.0), Span(10, 12, 2.0)], "characters 10 to 12"),
+        ([(0, 1)], "fails: ValueError"),
+        ([(0.5, 1, 2.0)], "fails: TypeError"),
+        ([7], "fails: TypeError"),
+        (7, "fails: TypeError"),
+        (KeyError("x"), "fails: KeyError"),
+    ],
+)
+def test_what_a_class_of_the_users_cannot_mean_is_refused(
+    template_of: TemplateOf, monkeypatch: pytest.MonkeyPatch, result: object, said: str
+) -> None:
+    monkeypatch.setattr(Wrong, "result", result)
+    template = template_of("chatml", loss_scale=f"{__name__}:Wrong")
+    with pytest.raises(InvalidLossScale, match=said):
+        template.encode(ask("hello world"))
+    good, bad = template.encode_many(
+        [Conversation(messages=(Message(role="assistant", content="x"),)), ask("hello world")]
+    )
+    assert isinstance(good, list) and isinstance(bad, InvalidLossScale)
+
+
+def test_a_span_may_be_empty_or_all_of_the_answer(template_of: TemplateOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wrong, "result", [Span(0, 11, 2.0), Span(11, 11, 0.0), Span(0, 0, 5.0)])
+    texts = trained_text_by_weight(template_of("chatml", loss_scale=f"{__name__}:Wrong"), ask("hello world"))
+    assert texts[2.0] == "hello world" and texts[1.0] == "<|im_end|>"
+
+
+def test_a_group_of_a_pattern_that_matched_nothing_weighs_nothing(template_of: TemplateOf, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"patterns": {"(very )?good": 3}}), encoding="utf-8")
+    texts = trained_text_by_weight(template_of("chatml", loss_scale=str(file)), ask("a good day, a very good one"))
+    assert texts[3.0].strip() == "very"
+
+
+class Unmakeable(LossScale):
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no file")
+
+    def weigh(self, question: str, answer: str) -> Sequence[Span]:
+        """Return nothing."""
+        return ()
+
+
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
@@ -129,6 +244,7 @@ def test_a_class_of_the_users_weighs_too(template_of: TemplateOf) -> None:
         ("missing.json", InvalidLossScale, "cannot be read"),
         ("json:loads", InvalidLossScale, "expected a subclass"),
         ("nowhere:Class", InvalidLossScale, "cannot be imported"),
+        (f"{__name__}:Unmakeable", InvalidLossScale, "no file"),
     ],
 )
 def test_what_is_none_is_refused(text: str, error: type[Exception], said: str) -> None:

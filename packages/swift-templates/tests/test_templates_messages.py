@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from typing import Any
 
 import pytest
 from swift_templates.errors import InvalidConversation
+from swift_templates.grounding import Objects
 from swift_templates.messages import Conversation, Message, ToolCall, check_conversation
 
 USER = Message(role="user", content="Hello")
@@ -83,3 +85,70 @@ def test_errors_survive_pickling() -> None:
     with pytest.raises(InvalidConversation) as caught:
         check_conversation(Conversation(messages=()))
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def calls(arguments: object, name: object = "f", call_id: object = None) -> Message:
+    return assistant(content="", tool_calls=(ToolCall(name, arguments, call_id),))  # type: ignore[arg-type]  # wrong on purpose
+
+
+DEEP: list[object] = []
+for _ in range(2000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (calls('{"a": 1}'), r"call 1: arguments are str '.*'; expected a JSON object"),
+        (calls({"a": {1}}), "call 1: arguments hold set"),
+        (calls({"a": (1,)}), "call 1: arguments hold tuple"),
+        (calls({"a": [float("nan")]}), "call 1: arguments hold nan, which JSON cannot say"),
+        (calls({"a": float("-inf")}), "call 1: arguments hold -inf"),
+        (calls({1: 2}), "call 1: arguments: a key is int 1; expected text"),
+        (calls({"a": ["x\ud800"]}), "call 1: arguments has half of a surrogate pair"),
+        (calls({"\ud800": 1}), "call 1: arguments: a key has half of a surrogate pair"),
+        (calls({"a": DEEP}), "nested deeper than 100 levels"),
+        (calls({"a": 1 << 5000}), "a number of 5001 bits"),
+        (calls({}, name="f\udc00"), "call 1: name has half of a surrogate pair"),
+        (calls({}, name=None), "call 1: name is NoneType None"),
+        (calls({}, call_id=5), "call 1: id is int 5; expected text"),
+        (assistant(tool_calls=({"name": "f"},)), "call 1 is dict .*; expected a ToolCall"),
+        (assistant(loss_scale="2"), "loss_scale is '2'; expected 0"),
+        (assistant(loss_scale=True), "loss_scale is True"),
+        (assistant(loss="no"), "loss is 'no'; expected true, false or nothing"),
+    ],
+)
+def test_what_is_no_json_is_refused_by_place(message: Message, said: str) -> None:
+    with pytest.raises(InvalidConversation, match=said):
+        check_conversation(Conversation(messages=(USER, message)))
+
+
+@pytest.mark.parametrize("tool", ["f", {"name": "x\ud800"}, {"a": float("inf")}, {"a": {1}}])
+def test_tools_that_are_no_json_are_refused(tool: object) -> None:
+    with pytest.raises(InvalidConversation, match=r"tool 1 (is str|has half|hold)"):
+        check_conversation(Conversation(messages=(USER, ANSWER), tools=(tool,)))  # type: ignore[arg-type]  # on purpose
+
+
+def test_names_of_objects_are_valid_unicode() -> None:
+    with pytest.raises(InvalidConversation, match="name 2 of objects has half of a surrogate pair"):
+        check_conversation(Conversation(messages=(USER, ANSWER), objects=Objects(refs=("dog", "\ud800"))))
+
+
+def test_json_of_every_kind_is_accepted() -> None:
+    value: dict[str, Any] = {"a": [1, -2.5, True, None, "é", {"b": []}], "": {}}
+    tool: dict[str, Any] = {"type": "x", "function": value}
+    check_conversation(Conversation(messages=(USER, calls(value, call_id="1")), tools=(tool,)))
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "said"),
+    [
+        (assistant(reasoning_content="Well."), {}, "reasoning_content"),
+        (ANSWER, {"tools": ({"type": "function"},)}, "tools"),
+        (ANSWER, {"objects": Objects(refs=("dog",))}, "objects"),
+    ],
+)
+def test_a_plain_text_has_no_place_for_more(text: Message, fields: dict[str, Any], said: str) -> None:
+    check_conversation(Conversation(messages=(ANSWER,)))
+    with pytest.raises(InvalidConversation, match=f"plain text, and there is {said}"):
+        check_conversation(Conversation(messages=(text,), **fields))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from swift_templates.args import TemplateArgs
 from swift_templates.errors import ResponsePrefixMissing, TemplateMismatch
 from swift_templates.messages import Conversation, Message, ToolCall
 from swift_templates.show import describe_sample
@@ -203,7 +204,7 @@ def test_a_call_that_the_template_would_not_show_is_refused(template_of: Templat
         Message(role="user", content="Weather?"),
         Message(role="assistant", content="Look.", tool_calls=(ToolCall("weather", {}),)),
     )
-    with pytest.raises(TemplateMismatch, match="leaves out or changes 'weather'"):
+    with pytest.raises(TemplateMismatch, match="has tool calls, and the chat template leaves out such"):
         template_of("default_system").encode(Conversation(messages=messages))
 
 
@@ -243,3 +244,87 @@ def test_generation_markers_that_leave_text_to_nobody_are_refused(answer: str, t
     source = MARKED % answer + "{% if false %}{% generation %}{% endgeneration %}{% endif %}"
     with pytest.raises(TemplateMismatch, match=r"answer 1: the template's generation markers leave out 'H?i?"):
         built(tmp_path, source).encode(talk("Hello", "Hi."))
+
+
+TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+DEAF = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}" + TURN + "{% endif %}{% endfor %}" + ASK
+CALL = Message(role="assistant", content="I ask the weather.", tool_calls=(ToolCall("weather", {"city": "Paris"}),))
+
+
+def test_a_call_whose_name_is_in_the_text_anyway_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    template = built(tmp_path, "{% for m in messages %}" + TURN + "{% endfor %}" + ASK)
+    question = Message(role="user", content="Weather?")
+    for ask, messages in (
+        (template.encode, (question, CALL)),
+        (template.encode_prompt, (question, CALL, Message(role="tool", content="21"))),
+    ):
+        with pytest.raises(TemplateMismatch, match="has tool calls, and the chat template leaves out such"):
+            ask(Conversation(messages=messages))
+    # What is written in the text is shown, and so is its result.
+    written = Message(role="assistant", content="weather(Paris)")
+    assert "21" in template.render(
+        Conversation(messages=(question, written, Message(role="tool", content="21"))), generation_prompt=True
+    )
+
+
+def test_a_system_prompt_that_the_template_leaves_out_is_refused(tmp_path: Path, talk: Talk) -> None:
+    folder = write_tiny_folder(tmp_path, chat_template=DEAF)
+    assert len(Template.from_folder(folder).encode(talk("Hello", "Hi."))) == 1
+    with pytest.raises(TemplateMismatch, match="has a system prompt, and the chat template leaves out such"):
+        Template.from_folder(folder).encode(talk("Hello", "Hi.", system="Be brief."))
+    with pytest.raises(TemplateMismatch, match="has a system prompt"):
+        Template.from_folder(folder, TemplateArgs(system="Be brief.")).encode(talk("Hello", "Hi."))
+
+
+def test_a_result_that_the_template_leaves_out_is_refused(tmp_path: Path) -> None:
+    template = built(tmp_path, DEAF)
+    messages = (
+        Message(role="user", content="Weather?"),
+        Message(role="assistant", content="weather(Paris)"),
+        Message(role="tool", content="21"),
+    )
+    with pytest.raises(TemplateMismatch, match="has messages from 'tool', and the chat template leaves out such"):
+        template.encode_prompt(Conversation(messages=messages))
+
+
+@pytest.mark.parametrize(
+    ("content", "reasoning"),
+    [
+        ("ok", "use </think> here"),
+        ("<think>never closed", None),
+        ("<think>", None),
+        ("It is </think> here", "Well.</think>"),
+    ],
+)
+def test_reasoning_that_would_be_read_back_otherwise_is_refused(
+    template_of: TemplateOf, content: str, reasoning: str | None
+) -> None:
+    answer = Message(role="assistant", content=content, reasoning_content=reasoning)
+    with pytest.raises(TemplateMismatch, match="answer 1 would be read back with the reasoning"):
+        template_of("chatml").encode(Conversation(messages=(Message(role="user", content="q"), answer)))
+
+
+@pytest.mark.parametrize(
+    ("content", "reasoning"),
+    [
+        ("It ends with </think>.", None),
+        ("Say <think>.", None),
+        ("<think>inner</think> b", "outer"),
+        ("b", "a <think> c"),
+    ],
+)
+def test_thinking_marks_that_are_read_back_are_kept(
+    template_of: TemplateOf, content: str, reasoning: str | None
+) -> None:
+    template = template_of("chatml")
+    answer = Message(role="assistant", content=content, reasoning_content=reasoning)
+    [sample] = template.encode(Conversation(messages=(Message(role="user", content="q"), answer)))
+    assert template.parse(sample.labels[sample.labels >= 0].tolist()) == answer
+
+
+def test_thinking_in_the_content_is_the_reasoning(template_of: TemplateOf, talk: Talk) -> None:
+    template = template_of("chatml")
+    [sample] = template.encode(talk("q", "<think>a</think>b"))
+    read = template.parse(sample.labels[sample.labels >= 0].tolist())
+    assert (read.reasoning_content, read.content) == ("a", "b")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from swift_templates.args import TemplateArgs
 from swift_templates.messages import Message
-from swift_templates.reasoning import split_reasoning
+from swift_templates.reasoning import join_reasoning, split_reasoning
 from swift_templates.streaming import trim_stream
 from swift_templates.template import Template
+from swift_templates.testing import write_tiny_folder
 
 TemplateOf = Callable[..., Template]
 
@@ -113,3 +116,23 @@ def test_what_stands_around_a_stream_is_taken_off(before: str, after: str) -> No
         whole = "".join(pieces)
         trimmed = whole.removeprefix(before).removesuffix(after)
         assert "".join(trim_stream(pieces, before=before, after=after)) == trimmed
+
+
+HARMONY = [
+    "<|channel|>final<|message|>Hi é🎉",
+    "<|channel|>final<|message|>",
+    "<|channel|>analysis<|message|>Hm 🎉é<|end|><|start|>assistant<|channel|>final<|message|>Hi there 🎉",
+    " \n<|start|>neither \n",
+]
+
+
+@pytest.mark.parametrize("text", HARMONY)
+def test_an_answer_in_channels_streams_as_it_parses_wherever_it_is_cut(text: str, tmp_path: Path) -> None:
+    marks = ("<|return|>", "<|call|>", "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|constrain|>")
+    folder = write_tiny_folder(tmp_path, special_tokens=marks, eos_token="<|return|>")
+    template = Template.from_folder(folder, TemplateArgs(template="gpt_oss"))
+    tokens = template.tokenizer.encode(text)
+    for end in range(len(tokens) + 1):
+        read = template.parse(tokens[:end])
+        whole = join_reasoning(read.reasoning_content, read.content) if read.reasoning_content else read.content
+        assert "".join(template.stream_text(tokens[:end])) == whole

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from swift_templates.encoded import Encoded
+from swift_templates.truncation import num_lost
 
 from .errors import BadRow
 
@@ -35,6 +36,7 @@ class FittedRow:
         num_cut: samples that were shortened, or split.
         num_left_out: samples of which nothing is left.
         longest: tokens of the longest one before that.
+        num_lost: trained tokens that they had, and that nothing which is left holds.
         notes: what else there is to say of the row; rows are counted under each of these.
     """
 
@@ -42,6 +44,7 @@ class FittedRow:
     num_cut: int = 0
     num_left_out: int = 0
     longest: int = 0
+    num_lost: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -57,14 +60,15 @@ def fit_samples(samples: Sequence[Encoded], fit: Callable[[Encoded], Sequence[En
         fit: such as `Template.truncate`: what is left of a sample, which may be several or none.
     """
     kept: list[Encoded] = []
-    num_cut = num_left_out = longest = 0
+    num_cut = num_left_out = longest = lost = 0
     for sample in samples:
         left = fit(sample)
+        lost += num_lost(sample, left)
         num_left_out += not left
         num_cut += bool(left) and any(len(each) < len(sample) for each in left)
         longest = max(longest, len(sample))
         kept += left
-    return FittedRow(samples=kept, num_cut=num_cut, num_left_out=num_left_out, longest=longest)
+    return FittedRow(samples=kept, num_cut=num_cut, num_left_out=num_left_out, longest=longest, num_lost=lost)
 
 
 @dataclass
@@ -77,6 +81,7 @@ class Counts:
         num_cut: samples that were shortened, or split.
         num_left_out: samples left out because they are too long.
         longest: tokens of the longest sample before that.
+        num_lost: trained tokens cut off, or left out, by the rule for long samples.
         largest_id: the largest token id; -1 where there is no token.
         num_trained: tokens that have a label.
         errors: rows that could not be encoded, by reason.
@@ -88,6 +93,7 @@ class Counts:
     num_cut: int = 0
     num_left_out: int = 0
     longest: int = 0
+    num_lost: int = 0
     largest_id: int = -1
     num_trained: int = 0
     errors: dict[str, int] = field(default_factory=dict)
@@ -106,6 +112,7 @@ class Counts:
             num_left_out = outcome.num_left_out
             self.num_cut += outcome.num_cut
             self.num_left_out += num_left_out
+            self.num_lost += outcome.num_lost
             self.longest = max(self.longest, outcome.longest)
             for noted in outcome.notes:
                 self.notes[noted] = self.notes.get(noted, 0) + 1
@@ -116,7 +123,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Count those of other rows as well."""
-        for name in ("num_rows", "num_untrained", "num_cut", "num_left_out", "num_trained"):
+        for name in ("num_rows", "num_untrained", "num_cut", "num_left_out", "num_lost", "num_trained"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.longest = max(self.longest, other.longest)
         self.largest_id = max(self.largest_id, other.largest_id)

@@ -109,21 +109,64 @@ class AnswerReader:
             return self._parse(ids)
         # The marks of many dialects are control tokens, so these stay; text that looks like one is broken meanwhile.
         text, mark = self._spelled(ids)
-        parsed = dialect.parse((self._prefix + text).removeprefix(self._form.before), tools)
-        if not parsed.calls:
-            said = self._parse(ids)
-            # A dialect of plain text writes into the content, which has a header of its own here.
-            inside = None if self._pattern is None else dialect.parse(said.content, tools)
-            if inside is None or not inside.calls:
-                return said
-            return dataclasses.replace(said, content=inside.content.strip(), tool_calls=inside.calls)
-        reasoning, content = self._apart(parsed.content)
+        text = self._prefix + text
+        # A call that is only thought of is none, so the reasoning is taken off before calls are looked for.
+        if self._pattern is None:
+            thought, rest = self._split(text)
+            parsed = dialect.parse(rest, tools)
+            if not parsed.calls:
+                return self._parse(ids)
+            reasoning, content = thought, self._without_control(parsed.content)
+        else:
+            found = self._pattern.match(text)
+            start, stop = (0, 0) if found is None or found["reasoning"] is None else found.span("reasoning")
+            parsed = dialect.parse((text[:start] + text[stop:]).removeprefix(self._form.before), tools)
+            plain = found is None and bool(dialect.parse(self._without_control(text), tools).calls)
+            if plain and self._tokenizer.first_control(text) is not None:
+                # A dialect of plain text calls in the content only, and this answer has not come to that.
+                return self._parse(ids)
+            if not parsed.calls:
+                return self._with_inner_calls(self._parse(ids), dialect, tools)
+            reasoning, content = self._apart(parsed.content)
+            reasoning = text[start:stop] or reasoning
         return Message(
             role="assistant",
             content=content.strip().replace(mark, ""),
             reasoning_content=reasoning and reasoning.replace(mark, ""),
             tool_calls=tuple(_without(call, mark) for call in parsed.calls),
         )
+
+    def _with_inner_calls(self, said: Message, dialect: Dialect, tools: Sequence[Tool]) -> Message:
+        """Return an answer with the calls that a dialect of plain text wrote into its content."""
+        inside = dialect.parse(said.content, tools)
+        if not inside.calls:
+            return said
+        return dataclasses.replace(said, content=inside.content.strip(), tool_calls=inside.calls)
+
+    def split(self, text: str) -> tuple[str | None, str] | None:
+        """Return the reasoning of an answer's text, as `parse` finds it, and the rest, control tokens included.
+
+        Args:
+            text: what follows the prompt, without the stop token; what only looks like a control token is broken.
+
+        Returns:
+            None where thinking is not written between <think> and </think>, or there is neither.
+        """
+        if self._pattern is not None or not (self._form.opens_thinking or OPEN in text or CLOSE in text):
+            return None
+        return self._split(text)
+
+    def _split(self, text: str) -> tuple[str | None, str]:
+        """Return the reasoning and the rest, control tokens included, of a text that no pattern takes apart."""
+        text = text.removeprefix(self._form.before)
+        bare = text
+        while (first := self._tokenizer.first_control(bare)) and first not in (OPEN, CLOSE) and bare.startswith(first):
+            bare = bare.removeprefix(first)
+        # Control tokens before the thinking are not said; others may begin a call.
+        return split_reasoning(bare if bare.lstrip().startswith(OPEN) else text, opened=self._form.opens_thinking)
+
+    def _without_control(self, text: str) -> str:
+        return self._tokenizer.answer_lookalikes.replaced(text, lambda _: "")
 
     def _spelled(self, ids: list[int]) -> tuple[str, str]:
         """Return the text with its control tokens, and the mark that breaks what only looks like one."""
@@ -168,7 +211,14 @@ class AnswerReader:
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield pieces that join to the text that `parse` takes apart."""
         if self._pattern is not None:
-            return stream_matched(self._pattern, self._tokenizer, self._until_stop(tokens), self._prefix)
+            return stream_matched(
+                self._pattern,
+                self._tokenizer,
+                self._until_stop(tokens),
+                self._prefix,
+                before=self._before,
+                after=self._form.after,
+            )
         pieces = decode_stream(self._tokenizer, self._until_stop(tokens))
         return trim_stream(itertools.chain([self._prefix], pieces), before=self._before, after=self._form.after)
 

@@ -10,13 +10,16 @@ reading its beginning again: only the part where prompt and answer meet, and wha
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .answer_places import AnswerPlace, EarlierAnswer, KnownTexts
 from .encoded import IGNORED, Encoded
 from .errors import TemplateMismatch
 from .lookalikes import absent_marks
@@ -36,10 +39,18 @@ class _Branch:
     """Where the answers are, and what each weighs, as a whole or token by token."""
     calls: list[bool] = field(default_factory=list)
     """Of each answer, whether a result follows."""
+    prompt: str = ""
+    """What a server sends for the last answer."""
+    positions: list[int] = field(default_factory=list)
+    """Of each answer, its place in the conversation, where that is known."""
+    place: AnswerPlace | None = None
+    """That of the last answer."""
     num_media: int = 0
 
     def add(self, prompt_ids: list[int], completion_ids: list[int], turn: Turn, weights: list[float] | float) -> None:
         self.text = turn.prompt + turn.completion
+        self.prompt, self.place = turn.prompt, turn.place
+        self.positions.append(-1 if turn.place is None else turn.place.position)
         self.num_media = turn.num_media
         self.calls.append(turn.has_calls)
         start = len(prompt_ids)
@@ -69,7 +80,7 @@ def encode_turns(
         tokenizer: the tokenizer.
         mark: the character that breaks look-alikes in the texts, if there are any.
         stop_token_ids: the tokens one of which ends each answer.
-        everything: prompts are trained too, with a weight of 1.
+        everything: prompts are trained too, with a weight of 1, but for answers that are not among the turns.
         see: returns what the model sees of the conversation's first media, so many.
 
     Raises:
@@ -87,12 +98,18 @@ def encode_turns(
         completion_ids, weights = yield from _complete(turn, tokenizer, mark, stop_token_ids)
         branches[-1].add(prompt_ids, completion_ids, turn, weights)
         previous = turn
-    samples = [_to_encoded(branch, everything=everything) for branch in branches]
-    for branch, sample in zip(branches, samples, strict=True):
+    trained = {position for branch in branches for position in branch.positions}
+    known: KnownTexts = {}
+    # Those of the last turn, which is the furthest; found once, since a conversation may have as many branches.
+    answers = previous.place.earlier() if previous is not None and previous.place is not None else []
+    samples = []
+    for branch in branches:
+        earlier = list(_find_earlier(branch, answers, tokenizer, mark, known, every=everything))
+        untrained = [each for each in earlier if everything and each.position not in trained]
+        sample = _to_encoded(branch, earlier, untrained, everything=everything)
         if see is not None and branch.num_media:
-            seen = see(branch.num_media)
-            sample.media = seen.arrays_for(sample.input_ids, sample.labels)
-            sample.unbroken = tuple(sorted({*sample.unbroken, *_find_media(seen, sample.input_ids, tokenizer)}))
+            _put_media(sample, see(branch.num_media), tokenizer)
+        samples.append(sample)
     return samples
 
 
@@ -100,7 +117,7 @@ def encode_text(message: Message, tokenizer: Tokenizer) -> tuple[Encoding, str |
     """Tokenize a plain text, as in pre-training: no template, all of it trained, and the token that ends it too.
 
     Args:
-        message: holds the text and its weight.
+        message: holds the text, whether it is trained, and its weight.
         tokenizer: the tokenizer; what it puts before every text is not trained.
 
     Returns:
@@ -108,9 +125,9 @@ def encode_text(message: Message, tokenizer: Tokenizer) -> tuple[Encoding, str |
     """
     [mark] = absent_marks([message.content], 1)
     text = str(tokenizer.lookalikes.broken(message.content, mark))
-    return _encode_text(text, tokenizer, 1.0 if message.loss_scale is None else message.loss_scale), (
-        None if text == message.content else mark
-    )
+    weight = 1.0 if message.loss_scale is None else message.loss_scale
+    weight = 0.0 if message.loss is False else weight
+    return _encode_text(text, tokenizer, weight), None if text == message.content else mark
 
 
 def _encode_text(text: str, tokenizer: Tokenizer, weight: float) -> Encoding:
@@ -118,7 +135,7 @@ def _encode_text(text: str, tokenizer: Tokenizer, weight: float) -> Encoding:
     beginning, end = tokenizer.beginning_ids, tokenizer.named_id("eos_token")
     branch = _Branch(ids=[*beginning, *ids, *([] if end is None else [end])])
     branch.spans.append((len(beginning), len(branch.ids), weight))
-    return [_to_encoded(branch, everything=False)] if weight > 0 else []
+    return [_to_encoded(branch, [], [], everything=False)] if weight > 0 else []
 
 
 def _complete(
@@ -172,6 +189,55 @@ def _continue(
     return [*branch.ids, *after[1:]] if after[:1] == branch.ids[-1:] else None
 
 
+def _find_earlier(
+    branch: _Branch, answers: list[int], tokenizer: Tokenizer, mark: str | None, known: KnownTexts, *, every: bool
+) -> Iterator[EarlierAnswer]:
+    """Yield where answers stand, in tokens, that are in the branch's last prompt and not trained in the branch.
+
+    Only those next to a call matter, before its result or behind it, unless all are asked for.
+    """
+    if branch.place is None:
+        return
+    answers = [at for at in answers if at < branch.place.position]
+    after_call = {after for at, after in pairwise(answers) if branch.place.rendering.has_calls(at)}
+    wanted = [
+        at
+        for at in answers
+        if at not in branch.positions and (every or at in after_call or branch.place.rendering.has_calls(at))
+    ]
+    if not wanted:
+        return
+    length = branch.spans[-1][0]
+    tokens = tokenizer.tokens_after("", branch.prompt, mark=mark)
+    if [token_id for token_id, _ in tokens] != branch.ids[:length]:
+        # The tokens do not tell where they stand in the text; so all of the prompt stays together.
+        for at in wanted:
+            yield EarlierAnswer(at, 0, length, length, branch.place.rendering.has_calls(at))
+        return
+    starts = list(accumulate((start for _, start in tokens), max))
+    for each in branch.place.find(branch.prompt, wanted, answers, known):
+        first = bisect_left(starts, each.start)
+        if first == length or starts[first] > each.start:
+            first = max(0, bisect_right(starts, each.start) - 1)
+        yield each._replace(
+            start=first, end=bisect_left(starts, each.end), next_start=bisect_left(starts, each.next_start)
+        )
+
+
+def _put_media(sample: Encoded, seen: SeenMedia, tokenizer: Tokenizer) -> None:
+    """Give a sample its media: they have no labels, and no cut goes through them."""
+    places = list(_find_media(seen, sample.input_ids, tokenizer))
+    for start, end in places:
+        sample.loss_scale[start:end] = 0.0
+        sample.labels[start:end] = IGNORED
+    sample.media = seen.arrays_for(sample.input_ids, sample.labels)
+    if len(places) < len(seen.texts):
+        # One has no token of its own, so any cut might take it away.
+        places = [(0, len(sample))]
+    sample.media_places = tuple(places)
+    sample.unbroken = tuple(sorted({*sample.unbroken, *places}))
+
+
 def _find_media(seen: SeenMedia, input_ids: IntArray, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
     """Yield where the tokens are that stand for media, in their order."""
     start = 0
@@ -185,16 +251,24 @@ def _find_media(seen: SeenMedia, input_ids: IntArray, tokenizer: Tokenizer) -> I
             start = last + 1
 
 
-def _to_encoded(branch: _Branch, *, everything: bool) -> Encoded:
+def _to_encoded(
+    branch: _Branch, earlier: list[EarlierAnswer], untrained: list[EarlierAnswer], *, everything: bool
+) -> Encoded:
     input_ids = np.array(branch.ids, dtype=np.int64)
     loss_scale = np.full(len(input_ids), 1.0 if everything else 0.0, dtype=np.float32)
+    for each in untrained:
+        loss_scale[each.start : each.end] = 0.0
     for start, end, weights in branch.spans:
         loss_scale[start:end] = weights
     labels = input_ids.copy()
     labels[loss_scale <= 0] = IGNORED
     # From a call to the next answer.
+    together = {(each.start, each.next_start) for each in earlier if each.has_calls}
     starts = [start for start, _, _ in branch.spans]
-    together = tuple(
-        (start, after) for start, after, calls in zip(starts, starts[1:], branch.calls, strict=False) if calls
+    for start, after, position, calls in zip(starts, starts[1:], branch.positions, branch.calls, strict=False):
+        if calls:
+            later = (each.start for each in earlier if each.position > position and each.start > start)
+            together.add((start, min([after, *later])))
+    return Encoded(
+        input_ids, labels, loss_scale, unbroken=tuple(sorted(each for each in together if each[0] < each[1]))
     )
-    return Encoded(input_ids, labels, loss_scale, unbroken=together)

@@ -208,7 +208,7 @@ class Dialect(ABC):
             messages.append(self._result_message(results))
         if tools:
             messages = self._with_tools(messages, self.render_tools(tools))
-        return Conversation(messages=tuple(messages))
+        return dataclasses.replace(conversation, messages=tuple(messages), tools=())
 
     @property
     def name(self) -> str:

@@ -31,6 +31,8 @@ class Encoded:
     """Arrays that go with the tokens, such as pixel values."""
     unbroken: tuple[tuple[int, int], ...] = ()
     """Stretches of tokens (start, end), ascending, that a cut must not go through: media, calls with their results."""
+    media_places: tuple[tuple[int, int], ...] | None = None
+    """Which of those are media; None where that is not known, so that each may be one."""
 
     def __len__(self) -> int:
         """Return the number of tokens."""

@@ -39,6 +39,15 @@ class Lookalikes:
         more = frozenset(tokens) - self._tokens
         return Lookalikes(self._tokens | more, normalize=self._normalize) if more else self
 
+    def and_more(self, other: Lookalikes) -> Lookalikes:
+        """Return what finds what either finds."""
+        if not other._tokens:
+            return self
+        return Lookalikes(self._tokens | other._tokens, normalize=self._normalize or other._normalize)
+
+    def __bool__(self) -> bool:
+        return bool(self._tokens)
+
     def occur_in(self, value: JSON) -> bool:
         """Whether a text, or any text inside a JSON value, has a look-alike."""
         if isinstance(value, str):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+import operator
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +25,8 @@ from .registry import Registry, nearest
 
 RULES = ("default", "last_round", "all")
 """Which answers are trained: each one; the last; everything, prompts too, as in pre-training."""
+LARGEST = 1e6
+"""No part weighs more."""
 CONTENT, LABEL = 3.0, 2.0
 """Weights of the paper's table: of what decides about a call, and of the word that hands over to the tool."""
 
@@ -41,6 +45,8 @@ class LossScale(ABC):
     @abstractmethod
     def weigh(self, question: str, answer: str) -> Sequence[Span]:
         """Return spans of the answer whose weight is not 1; of two that overlap, the later one counts.
+
+        Weights are from 0 to 1e6, and 0 <= start <= end <= len(answer); anything else is refused.
 
         Args:
             question: the last message of the user.
@@ -72,7 +78,9 @@ class Keywords(LossScale):
             spans += [Span(match.start(1), match.end(1), own), Span(match.end(1), end, content)]
         for pattern, weight in self._patterns:
             group = 1 if pattern.groups else 0
-            spans += [Span(*match.span(group), weight) for match in pattern.finditer(answer)]
+            # An optional group may have matched nothing at all.
+            found = [match for match in pattern.finditer(answer) if match[group] is not None]
+            spans += [Span(*match.span(group), weight) for match in found]
         return spans
 
     @cached_property
@@ -96,8 +104,12 @@ class Weighing:
     scales: tuple[LossScale, ...] = ()
 
     def weights_of(self, question: str, answer: str) -> list[float] | None:
-        """Return the weight of each character of an answer, or None where all are 1; several scales multiply."""
-        found = [spans for scale in self.scales if (spans := scale.weigh(question, answer))]
+        """Return the weight of each character of an answer, or None where all are 1; several scales multiply.
+
+        Raises:
+            InvalidLossScale: a scale fails, or names spans or weights that there cannot be.
+        """
+        found = [spans for scale in self.scales if (spans := _weigh(scale, question, answer))]
         if not found:
             return None
         weights = [1.0] * len(answer)
@@ -107,6 +119,38 @@ class Weighing:
                 own[start:end] = [weight] * (end - start)
             weights = [left * right for left, right in zip(weights, own, strict=True)]
         return weights
+
+
+def _weigh(scale: LossScale, question: str, answer: str) -> list[Span]:
+    """Return the spans of a scale, which may be a user's, and are checked."""
+    name = type(scale).__name__
+    try:
+        spans = [
+            Span(operator.index(start), operator.index(end), float(weight))
+            for start, end, weight in scale.weigh(question, answer)
+        ]
+    except Exception as error:  # whatever a user's class raises
+        raise InvalidLossScale(
+            f"loss_scale {name!r} fails: {type(error).__name__}: {error}; expected `weigh` to return spans "
+            "(start, end, weight) of any answer; correct the class"
+        ) from error
+    for span in spans:
+        if not 0 <= span.start <= span.end <= len(answer):
+            raise InvalidLossScale(
+                f"loss_scale {name!r} names characters {span.start} to {span.end} of an answer of {len(answer)}; "
+                "expected 0 <= start <= end <= length; correct the class"
+            )
+        if not _is_weight(span.weight):
+            raise InvalidLossScale(
+                f"loss_scale {name!r} gives a part the weight {span.weight!r}; expected one from 0 to {LARGEST:g}; "
+                "correct the class"
+            )
+    return spans
+
+
+def _is_weight(value: float) -> bool:
+    """Whether a part of an answer may weigh so much."""
+    return math.isfinite(value) and 0 <= value <= LARGEST
 
 
 def read_loss_scale(text: str) -> Weighing:
@@ -148,9 +192,9 @@ def _load_own(name: str) -> LossScale:
     module, _, attribute = name.partition(":")
     try:
         own = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        scale = own() if isinstance(own, type) else own
+    except Exception as error:  # whatever a user's module raises
         raise InvalidLossScale(f"loss_scale {name!r} cannot be imported: {error}; expected 'module:Class'") from error
-    scale = own() if isinstance(own, type) else own
     if not isinstance(scale, LossScale):
         raise InvalidLossScale(f"loss_scale {name!r} is {own!r:.80}; expected a subclass of LossScale")
     return scale
@@ -195,6 +239,6 @@ def _read_weights(value: object, what: str, path: Path) -> float | list[float]:
 
 
 def _read_weight(value: object, what: str, path: Path) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e6:
-        raise InvalidLossScale(f"{what} in {str(path)!r} is {value!r}; expected weights from 0 to 1e6")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_weight(value):
+        raise InvalidLossScale(f"{what} in {str(path)!r} is {value!r}; expected weights from 0 to {LARGEST:g}")
     return float(value)

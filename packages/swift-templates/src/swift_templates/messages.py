@@ -5,6 +5,7 @@ They are plain frozen dataclasses with text in them. What a model's format makes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -20,6 +21,9 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 # Weights are float32 later on, where smaller ones become 0 and larger ones drown the rest.
 _SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-6, 1e6
+
+_MAX_DEPTH = 100  # of JSON; Python's own limit is a crash away
+_MAX_INT_BITS = 4096
 
 _ROLES = get_args(Role)
 _MAY_FOLLOW: dict[str, tuple[str, ...]] = {
@@ -97,8 +101,8 @@ def check_conversation(conversation: Conversation, *, prompt: bool = False) -> N
 
     Raises:
         InvalidConversation: it is empty, a role is unknown or out of order, content is not text, an answer is empty, a
-            weight is out of bounds, or the last message is of the wrong side. The message names
-            the position, counted from 1.
+            weight is out of bounds, calls or tools are not JSON, or the last message is of the wrong side. The message
+            names the position, counted from 1.
     """
     messages = conversation.messages
     if not messages:
@@ -109,9 +113,14 @@ def check_conversation(conversation: Conversation, *, prompt: bool = False) -> N
         if not is_text(conversation):
             _check_order(message, previous, position)
         previous = message
+    if conversation.tools:
+        _check_tools(conversation.tools)
+    if conversation.objects is not None:
+        for at, name in enumerate(conversation.objects.refs, start=1):
+            _check_text(name, f"name {at} of objects")
     last = messages[-1].role
-    if last == "assistant" and len(messages) == 1 and (prompt or messages[0].tool_calls or messages[0].media):
-        raise InvalidConversation("message 1 is from 'assistant' alone; expected a question before it, or plain text")
+    if last == "assistant" and len(messages) == 1:
+        _check_alone(conversation, prompt=prompt)
     if prompt and last not in ("user", "tool"):
         raise InvalidConversation(
             f"message {len(messages)} (the last) is from {last!r}; to be answered, a conversation must end "
@@ -140,11 +149,83 @@ def _check_message(message: Message, position: int) -> None:
         raise InvalidConversation(
             f"message {position} (assistant) is empty; expected text or a tool call (leave the row out, or fill it in)"
         )
-    weight = message.loss_scale
-    if weight is not None and weight != 0 and not _SMALLEST_WEIGHT <= weight <= _LARGEST_WEIGHT:
+    if message.tool_calls:
+        _check_calls(message.tool_calls, f"message {position} ({message.role})")
+    if message.tool_call_id is not None:
+        _check_text(message.tool_call_id, f"message {position} ({message.role}): tool_call_id")
+    if message.loss is not None and not isinstance(message.loss, bool):
+        raise InvalidConversation(f"message {position}: loss is {message.loss!r}; expected true, false or nothing")
+    if message.loss_scale is not None:
+        _check_weight(message.loss_scale, position)
+
+
+def _check_weight(weight: object, position: int) -> None:
+    number = weight if isinstance(weight, (int, float)) and not isinstance(weight, bool) else math.nan
+    if number != 0 and not _SMALLEST_WEIGHT <= number <= _LARGEST_WEIGHT:
         raise InvalidConversation(
             f"message {position}: loss_scale is {weight!r}; expected 0, or {_SMALLEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
         )
+
+
+def _check_alone(conversation: Conversation, *, prompt: bool) -> None:
+    [text] = conversation.messages
+    if prompt or text.tool_calls or text.media:
+        raise InvalidConversation("message 1 is from 'assistant' alone; expected a question before it, or plain text")
+    extra = {
+        "reasoning_content": text.reasoning_content,
+        "tools": conversation.tools,
+        "objects": conversation.objects,
+    }
+    for name, value in extra.items():
+        if value:
+            raise InvalidConversation(
+                f"message 1 is from 'assistant' alone, which is a plain text, and there is {name}, which a plain text "
+                "has no place for; put a question before it, or leave that out"
+            )
+
+
+def _check_calls(calls: tuple[ToolCall, ...], who: str) -> None:
+    for number, call in enumerate(calls, start=1):
+        what = f"{who}: call {number}"
+        if not isinstance(call, ToolCall):
+            raise InvalidConversation(f"{what} is {type(call).__name__} {call!r:.80}; expected a ToolCall")
+        _check_text(call.name, f"{what}: name")
+        if call.id is not None:
+            _check_text(call.id, f"{what}: id")
+        if not isinstance(call.arguments, dict):
+            raise InvalidConversation(
+                f"{what}: arguments are {type(call.arguments).__name__} {call.arguments!r:.80}; expected a JSON object "
+                "(JSON text has to be read first)"
+            )
+        _check_json(call.arguments, f"{what}: arguments")
+
+
+def _check_tools(tools: tuple[dict[str, JSON], ...]) -> None:
+    for number, tool in enumerate(tools, start=1):
+        if not isinstance(tool, dict):
+            raise InvalidConversation(f"tool {number} is {type(tool).__name__} {tool!r:.80}; expected a JSON object")
+        _check_json(tool, f"tool {number}")
+
+
+def _check_json(value: object, what: str, depth: int = 0) -> None:
+    if isinstance(value, str):
+        _check_text(value, what)
+    elif isinstance(value, (dict, list)):
+        if depth > _MAX_DEPTH:
+            raise InvalidConversation(f"{what} are nested deeper than {_MAX_DEPTH} levels; expected fewer")
+        if isinstance(value, dict):
+            for key in value:
+                _check_text(key, f"{what}: a key")
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_json(each, what, depth + 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidConversation(f"{what} hold {value!r}, which JSON cannot say; expected a finite number")
+    elif isinstance(value, int):
+        if value.bit_length() > _MAX_INT_BITS:
+            raise InvalidConversation(f"{what} hold a number of {value.bit_length()} bits; expected {_MAX_INT_BITS}")
+    elif value is not None:
+        raise InvalidConversation(f"{what} hold {type(value).__name__} {value!r:.80}; expected what JSON can say")
 
 
 def _check_media(message: Message, position: int) -> None:

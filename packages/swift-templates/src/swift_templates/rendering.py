@@ -18,9 +18,9 @@ from .errors import ChatTemplateError, SystemPromptNotFound, TemplateMismatch
 from .jinja import ChatTemplate, compile_chat_template
 from .lookalikes import Lookalikes, absent_marks
 from .media.processor import Placed
-from .message_variables import CallForm, find_call_form, find_reasoning_name, takes_parts, to_variables
+from .message_variables import TemplateProbe, find_reasoning_name, to_variables
 from .messages import JSON, Conversation, Message
-from .reasoning import join_reasoning
+from .reasoning import CLOSE, OPEN, join_reasoning
 from .tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Renderer:
 
     Attributes:
         system: the text of that prompt, or None.
+        own_lookalikes: finds added tokens that the chat templates write, and that are no control tokens.
 
     Raises:
         ChatTemplateError: a template does not compile.
@@ -55,12 +56,13 @@ class Renderer:
         placeholders: Iterable[str] = (),
     ) -> None:
         self._templates = {name: compile_chat_template(source) for name, source in chat_templates.items()}
-        self._lookalikes_of_user = tokenizer.lookalikes.and_of(placeholders)
+        self.own_lookalikes = tokenizer.lookalikes_in(*chat_templates.values(), OPEN, CLOSE)
+        self._lookalikes_of_dialect = tokenizer.lookalikes.and_of(placeholders)
+        self._lookalikes_of_user = self._lookalikes_of_dialect.and_more(self.own_lookalikes)
         self._lookalikes_of_answer = tokenizer.answer_lookalikes.and_of(placeholders)
         self.system = _read_system(system)
         self._variables: dict[str, object] = {**tokenizer.named_tokens, "documents": None}
-        self._call_forms: dict[ChatTemplate, CallForm] = {}
-        self._parts_taken: dict[ChatTemplate, bool] = {}
+        self._probes: dict[ChatTemplate, TemplateProbe] = {}
         if enable_thinking is not None:
             self._variables["enable_thinking"] = enable_thinking
             if not any(template.mentions("enable_thinking") for template in self._templates.values()):
@@ -74,7 +76,13 @@ class Renderer:
         return dataclasses.replace(conversation, messages=(system, *conversation.messages))
 
     def open(
-        self, conversation: Conversation, placed: Placed | None = None, boxes: WrittenBoxes | None = None
+        self,
+        conversation: Conversation,
+        placed: Placed | None = None,
+        boxes: WrittenBoxes | None = None,
+        *,
+        by_dialect: bool = False,
+        mark: str | None = None,
     ) -> Rendering:
         """Prepare a conversation, as it stands, to be rendered up to any of its messages.
 
@@ -82,9 +90,11 @@ class Renderer:
             conversation: what is rendered.
             placed: what the model sees of its media.
             boxes: what stands in the places of marks in its texts.
+            by_dialect: a dialect wrote into its texts, where what the chat template writes stays whole.
+            mark: breaks look-alikes in its texts already.
 
         Raises:
-            TemplateMismatch: it has tools and the chat template has no place for them.
+            TemplateMismatch: it has tools, calls, results or a system prompt, and the chat template does not show them.
             ChatTemplateError: the model has no chat template for it.
         """
         template = self._template_for(conversation)
@@ -94,19 +104,23 @@ class Renderer:
                 "so the model would not see them; leave them out, or use a model or a template family for tools"
             )
         reasoning_name = find_reasoning_name(template)
-        form = self._call_form(template) if any(message.tool_calls for message in conversation.messages) else None
+        probe = self._probe(template)
+        form = probe.check(conversation)
         messages = [
-            to_variables(message, call_form=form, reasoning_name=reasoning_name, parts=self._takes_parts(template))
+            to_variables(message, call_form=form, reasoning_name=reasoning_name, parts=probe.parts)
             for message in conversation.messages
         ]
         tools: list[JSON] = list(conversation.tools)
         called = [[call.name for call in message.tool_calls] for message in conversation.messages]
-        plain = Rendering(template, self._variables, messages, tools, called=called)
-        if not any(map(self._has_lookalike, messages)) and not self._lookalikes_of_user.occur_in(tools):
+        of_user = self._lookalikes_of_dialect if by_dialect else self._lookalikes_of_user
+        if mark is None and not self._have_lookalikes(messages, of_user) and not of_user.occur_in(tools):
             return Rendering(template, self._variables, messages, tools, called=called, placed=placed, boxes=boxes)
-        [mark] = absent_marks([*messages, *tools], 1)
-        broken = [self._broken(message, mark) for message in messages]
-        broken_tools = self._lookalikes_of_user.broken(tools, mark)
+        unbroken = messages if mark is None else [_without(mark, message) for message in messages]
+        plain = Rendering(template, self._variables, unbroken, tools, called=called)
+        if mark is None:
+            [mark] = absent_marks([*messages, *tools], 1)
+        broken = [self._broken(message, mark, of_user) for message in messages]
+        broken_tools = of_user.broken(tools, mark)
         return Rendering(
             template,
             self._variables,
@@ -128,26 +142,25 @@ class Renderer:
             )
         return self._templates["default"]
 
-    def _call_form(self, template: ChatTemplate) -> CallForm:
-        if template not in self._call_forms:
-            self._call_forms[template] = find_call_form(template, self._variables)
-        return self._call_forms[template]
+    def _probe(self, template: ChatTemplate) -> TemplateProbe:
+        if template not in self._probes:
+            self._probes[template] = TemplateProbe(template, self._variables)
+        return self._probes[template]
 
-    def _takes_parts(self, template: ChatTemplate) -> bool:
-        if template not in self._parts_taken:
-            self._parts_taken[template] = takes_parts(template, self._variables)
-        return self._parts_taken[template]
-
-    def _lookalikes(self, message: dict[str, JSON], name: str) -> Lookalikes:
+    def _lookalikes(self, message: dict[str, JSON], name: str, of_user: Lookalikes) -> Lookalikes:
         # Only an answer's own text may open and close its thinking; what it hands to a function may not.
         answer = message["role"] == "assistant" and name != "tool_calls"
-        return self._lookalikes_of_answer if answer else self._lookalikes_of_user
+        return self._lookalikes_of_answer if answer else of_user
 
-    def _has_lookalike(self, message: dict[str, JSON]) -> bool:
-        return any(self._lookalikes(message, name).occur_in(value) for name, value in message.items())
+    def _have_lookalikes(self, messages: list[dict[str, JSON]], of_user: Lookalikes) -> bool:
+        return any(
+            self._lookalikes(message, name, of_user).occur_in(value)
+            for message in messages
+            for name, value in message.items()
+        )
 
-    def _broken(self, message: dict[str, JSON], mark: str) -> dict[str, JSON]:
-        return {name: self._lookalikes(message, name).broken(value, mark) for name, value in message.items()}
+    def _broken(self, message: dict[str, JSON], mark: str, of_user: Lookalikes) -> dict[str, JSON]:
+        return {name: self._lookalikes(message, name, of_user).broken(value, mark) for name, value in message.items()}
 
 
 class Rendering:
@@ -197,6 +210,15 @@ class Rendering:
         if self._boxes is not None:
             texts = list(map(self._boxes.put_in, texts))
         return [*texts, *self._called[position]]
+
+    def said(self, position: int) -> tuple[str | None, str]:
+        """Return the reasoning of an answer, and the text of its content."""
+        message = self._messages[position]
+        reasoning, content = message.get("reasoning_content"), _text_of(message)
+        thought = reasoning if isinstance(reasoning, str) else None
+        if self._boxes is None:
+            return thought, content
+        return thought and self._boxes.put_in(thought), self._boxes.put_in(content)
 
     def question_before(self, position: int) -> str:
         """Return what the user said last before an answer, without marks."""
@@ -291,6 +313,17 @@ def _read_system(system: str | None) -> str | None:
             f"system prompt {system!r} is not a file; expected a text, or the path of a .txt file"
         )
     return path.read_text(encoding="utf-8").strip()
+
+
+def _without(mark: str, message: dict[str, JSON]) -> dict[str, JSON]:
+    def clean(value: JSON) -> JSON:
+        if isinstance(value, str):
+            return value.replace(mark, "")
+        if isinstance(value, dict):
+            return {key.replace(mark, ""): clean(each) for key, each in value.items()}
+        return [clean(each) for each in value] if isinstance(value, list) else value
+
+    return {name: clean(value) for name, value in message.items()}
 
 
 def _parts(message: dict[str, JSON]) -> list[dict[str, JSON]]:

@@ -194,7 +194,8 @@ def _describe_objects(
     return [
         f"{next(left[match.group() == REF_OBJECT])}, written {escape_control(next(texts))}"
         for message in conversation.messages
-        for match in find_placeholders(message.content)
+        for text in (message.reasoning_content or "", message.content)
+        for match in find_placeholders(text)
     ]
 
 

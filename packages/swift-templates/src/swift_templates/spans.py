@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from .answer_places import AnswerPlace
 from .errors import ResponsePrefixMissing, TemplateMismatch
 from .loss_scale import Weighing
-from .reasoning import CLOSE, OPEN
+from .reasoning import CLOSE, OPEN, split_reasoning
 from .rendering import Rendering
 
 _CLOSED_THINKING = re.compile(rf"{OPEN}\s*{CLOSE}\s*\Z")
@@ -33,30 +35,34 @@ class Turn:
     """Pictures, videos and sounds in prompt and completion."""
     has_calls: bool = False
     """The results of its calls come next."""
+    place: AnswerPlace | None = None
+    """Where it stands in its conversation."""
 
 
 def find_turn(
     rendering: Rendering,
     position: int,
-    *,
+    weight: float,
     stops: re.Pattern[str],
     response_prefix: str = "",
-    weight: float = 1.0,
     weighing: Weighing | None = None,
+    split: Callable[[str], tuple[str | None, str] | None] | None = None,
 ) -> Turn:
     """Find the prompt and the completion of the answer at a position.
 
     Args:
         rendering: the conversation.
         position: index of an assistant message.
+        weight: kept with the turn.
         stops: matches the spelling of every stop token.
         response_prefix: belongs to the prompt; the answer must begin with it.
-        weight: kept with the turn.
         weighing: weighs parts of the answer.
+        split: how a server takes reasoning and content apart; see `AnswerReader.split`.
 
     Raises:
         TemplateMismatch: the template's texts for training and serving do not fit together, or no stop token ends
-            the answer, or the template's own generation markers say otherwise.
+            the answer, or its reasoning would be read back as something else, or the template's own generation markers
+            say otherwise.
         ResponsePrefixMissing: the answer does not begin with the response prefix.
         ChatTemplateError: the template refuses the conversation.
     """
@@ -78,6 +84,9 @@ def find_turn(
         _check_markers(spans, whole, start, stop.start(), number)
     completion = whole[start : stop.end()]
     _check_nothing_is_lost(rendering.texts_of(position), completion, number)
+    found = None if split is None else split(whole[start : stop.start()])
+    if found is not None:
+        _check_reads_back(found, rendering, position, number)
     if not completion.startswith(response_prefix):
         raise ResponsePrefixMissing(
             f"answer {number}: the answer begins with {completion[: len(response_prefix) + 10]!r}; expected the "
@@ -93,6 +102,7 @@ def find_turn(
         weights and weights[cut:],
         rendering.num_media(position + 1),
         rendering.has_calls(position),
+        AnswerPlace(rendering, position, stops),
     )
 
 
@@ -142,6 +152,20 @@ def _check_nothing_is_lost(texts: list[str], completion: str, number: int) -> No
                 f"answer {number}: the chat template leaves out or changes {text[:60]!r}, so the model would not learn "
                 "it; correct the row, the chat template, or name a template family"
             )
+
+
+def _check_reads_back(found: tuple[str | None, str], rendering: Rendering, position: int, number: int) -> None:
+    reasoning, content = rendering.said(position)
+    if reasoning is None and CLOSE in content:
+        # Rows write their thinking into the content, too; it has to end there.
+        reasoning, content = split_reasoning(content)
+    # Templates may trim what they are given; calls and the texts of media stand around the content.
+    if _bare(found[0] or "") != _bare(reasoning or "") or _bare(content) not in _bare(found[1]):
+        raise TemplateMismatch(
+            f"answer {number} would be read back with the reasoning {(found[0] or '')[-60:]!r} and the content "
+            f"{found[1][:60]!r}, which is not what it has; take {OPEN} and {CLOSE} out of its texts, or put the "
+            "reasoning into reasoning_content"
+        )
 
 
 def _bare(text: str) -> str:

@@ -35,7 +35,13 @@ def decode_stream(tokenizer: Tokenizer, token_ids: Iterable[int]) -> Iterator[st
 
 
 def stream_matched(
-    pattern: re.Pattern[str], tokenizer: Tokenizer, token_ids: Iterable[int], prefix: str
+    pattern: re.Pattern[str],
+    tokenizer: Tokenizer,
+    token_ids: Iterable[int],
+    prefix: str,
+    *,
+    before: str = "",
+    after: str = "",
 ) -> Iterator[str]:
     """Yield the reasoning, as `join_reasoning` writes it, and then the content, as far as a pattern finds them.
 
@@ -44,19 +50,34 @@ def stream_matched(
         tokenizer: the tokenizer.
         token_ids: the answer's, as they are made.
         prefix: what stands before them.
+        before: see `trim_stream`; taken off where the pattern finds nothing.
+        after: the same.
     """
     ids: list[int] = []
-    shown = ""
+    shown: str | None = None
     for token_id in token_ids:
         ids.append(int(token_id))
         text = prefix + tokenizer.decode_after(ids)
-        found = None if text.endswith(_CUT) else pattern.fullmatch(text)
-        if found is not None:
-            whole = join_reasoning(found["reasoning"], found["content"]) if found["reasoning"] else found["content"]
-            yield whole[len(shown) :]
+        # One more byte may turn what is there into something else.
+        if text.endswith(_CUT) or tokenizer.is_byte(ids[-1]):
+            continue
+        whole = _matched(pattern, text)
+        if whole is not None:
+            yield whole[len(shown or "") :]
             shown = whole
-    if not shown:
-        yield prefix + tokenizer.decode_after(tokenizer.without_control(ids))
+    # What was held back comes out now, whatever it is.
+    whole = _matched(pattern, prefix + tokenizer.decode_after(ids))
+    if whole is not None:
+        yield whole[len(shown or "") :]
+    elif shown is None:
+        yield (prefix + tokenizer.decode_after(tokenizer.without_control(ids))).removeprefix(before).removesuffix(after)
+
+
+def _matched(pattern: re.Pattern[str], text: str) -> str | None:
+    found = pattern.fullmatch(text)
+    if found is None:
+        return None
+    return join_reasoning(found["reasoning"], found["content"]) if found["reasoning"] else str(found["content"])
 
 
 def trim_stream(pieces: Iterable[str], *, before: str, after: str) -> Iterator[str]:

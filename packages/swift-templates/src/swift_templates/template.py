@@ -29,7 +29,7 @@ from .media.processor import MediaProcessor, MediaShow, SeenMedia, Shown
 from .messages import Conversation, Message, check_conversation, is_text
 from .model_folder import read_model_folder
 from .rendering import Renderer, Rendering
-from .spans import Turn, find_turn
+from .spans import find_turn
 from .tokenizer import Tokenizer
 from .tool_use import ToolUse
 from .truncation import truncate
@@ -271,10 +271,12 @@ class Template:
 
     def _open(self, conversation: Conversation) -> tuple[Conversation, Shown | None, Rendering]:
         """Return a conversation as the chat template takes it, its media, and how it renders."""
-        conversation = self._tool_use.written(self._renderer.with_system(conversation))
+        conversation, by_dialect, mark = self._tool_use.written(self._renderer.with_system(conversation))
         shown = self._media.show(conversation)
         conversation, boxes = self._box_writer.write(conversation, shown)
-        return conversation, shown, self._renderer.open(conversation, shown.placed if shown else None, boxes)
+        placed = shown.placed if shown else None
+        rendering = self._renderer.open(conversation, placed, boxes, by_dialect=by_dialect, mark=mark)
+        return conversation, shown, rendering
 
     def encode_prompt(self, conversation: Conversation) -> Prompt:
         """Turn a conversation that ends with a question into what a server sends to the model.
@@ -381,13 +383,9 @@ class Template:
     def _encode_turns(
         self, rendering: Rendering, weights: Mapping[int, float], see: Callable[[int], SeenMedia] | None
     ) -> Encoding:
-        prefix = self.args.response_prefix
-        turns: list[Turn] = [
-            find_turn(rendering, at, stops=self._stops, response_prefix=prefix, weight=weight, weighing=self._weighing)
-            for at, weight in weights.items()
-        ]
+        fixed = (self._stops, self.args.response_prefix, self._weighing, self._reader.split)
         return encode_turns(
-            turns,
+            [find_turn(rendering, at, weight, *fixed) for at, weight in weights.items()],
             self.tokenizer,
             mark=rendering.mark,
             stop_token_ids=self.stop_token_ids,

@@ -67,6 +67,8 @@ class Tokenizer:
         """Finds control tokens' spellings in text that must not contain any."""
         self.answer_lookalikes = Lookalikes(set(self.special_ids) - {OPEN, CLOSE}, normalize=normalize)
         """The same for an assistant's text, where <think> and </think> mean what they say."""
+        self._normalize = normalize
+        self._guarded = set(self.special_ids)
         self._prefixes = self._puts_a_prefix()
         self._marked: dict[str, tokenizers.Tokenizer] = {}
 
@@ -121,6 +123,28 @@ class Tokenizer:
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize whole rendered texts without marks, in the time of fewer."""
         return [each.ids for each in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def lookalikes_in(self, *sources: str) -> Lookalikes:
+        """Return what finds those added tokens that texts spell, beside the control tokens.
+
+        What a chat template writes itself, such as <tool_call>, only it may write; words are words, though.
+        """
+        added = self._backend.get_added_tokens_decoder().values()
+        spelled = {
+            token.content
+            for token in added
+            if token.content not in self.special_ids
+            and not token.content.isalnum()
+            and any(token.content in source for source in sources)
+        }
+        late = any(token.normalized for token in added if token.content in spelled)
+        normalize = self._normalize
+        if late and self._backend.normalizer is not None:
+            normalize = self._backend.normalizer.normalize_str
+        if not spelled <= self._guarded:
+            self._guarded |= spelled
+            self._marked.clear()
+        return Lookalikes(spelled, normalize=normalize if late else None)
 
     @property
     def beginning_ids(self) -> list[int]:
@@ -246,7 +270,7 @@ class Tokenizer:
             written = json.loads(self._backend.to_str())
             for token in written["added_tokens"]:
                 # Those that are looked for after normalizing would find the broken ones whole again.
-                token["normalized"] = token["normalized"] and token["content"] not in self.special_ids
+                token["normalized"] = token["normalized"] and token["content"] not in self._guarded
             backend = tokenizers.Tokenizer.from_str(json.dumps(written))
             drop = normalizers.Replace(mark, "")
             own = backend.normalizer

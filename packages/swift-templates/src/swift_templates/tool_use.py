@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 from .dialect import DIALECTS, Dialect, check_tools, load_dialect
 from .errors import SwiftTemplatesError, TemplateMismatch
 from .lookalikes import Lookalikes, absent_marks
-from .messages import JSON, Conversation, Message, ToolCall
+from .messages import JSON, Conversation, Media, Message, ToolCall
 from .reasoning import split_reasoning
 from .rendering import Renderer
 from .tokenizer import Tokenizer
@@ -32,6 +33,16 @@ _TOOL: dict[str, JSON] = {
 }
 
 
+class Written(NamedTuple):
+    """A conversation as the chat template takes it."""
+
+    conversation: Conversation
+    by_dialect: bool = False
+    """Tools, calls and results have become text."""
+    mark: str | None = None
+    """Breaks what looks like the chat template's or the dialect's own tokens in what the user and the tools say."""
+
+
 class ToolUse:
     """How one model is told of tools and calls them.
 
@@ -48,13 +59,16 @@ class ToolUse:
         self._renderer = renderer
         self._tokenizer = tokenizer
         self._chosen = None if chosen is None else load_dialect(chosen)
+        self._own_lookalikes = renderer.own_lookalikes
+        if self._chosen is not None:
+            self._own_lookalikes = self._own_lookalikes.and_more(tokenizer.lookalikes_in(_sample_of(self._chosen)))
 
     @functools.cached_property
     def dialect(self) -> Dialect | None:
         """What the model speaks: the chosen dialect, or the chat template's own; None if that is not a known one."""
         return self._chosen or find_dialect(self._renderer, self._tokenizer)
 
-    def written(self, conversation: Conversation) -> Conversation:
+    def written(self, conversation: Conversation) -> Written:
         """Return a conversation as the chat template takes it.
 
         Raises:
@@ -63,7 +77,8 @@ class ToolUse:
         """
         check_tools(conversation.tools)
         if self._chosen is None or not (conversation.tools or any(map(_is_about_tools, conversation.messages))):
-            return conversation
+            return Written(conversation)
+        conversation, mark = self._guarded(conversation)
         rewritten = self._chosen.rewrite(conversation)
         lookalikes = self._tokenizer.answer_lookalikes
         # What looks like a control token in the row is its text, and stays text; what the dialect adds would be none.
@@ -74,7 +89,22 @@ class ToolUse:
                 f"{self._chosen.name} writes control tokens of this model, which would be read as plain text; leave "
                 "agent_template out, so that the model's own chat template writes the calls, or take another dialect"
             )
-        return rewritten
+        return Written(rewritten, True, mark)
+
+    def _guarded(self, conversation: Conversation) -> tuple[Conversation, str | None]:
+        """Break what looks like the tokens that the dialect is about to write; calls it writes with care itself."""
+        own = self._own_lookalikes
+        said: list[JSON] = [each.content for each in conversation.messages if each.role != "assistant"]
+        if not own or not own.occur_in([*said, *conversation.tools]):
+            return conversation, None
+        calls: list[JSON] = [call.arguments for message in conversation.messages for call in message.tool_calls]
+        thoughts: list[JSON] = [message.reasoning_content for message in conversation.messages]
+        [mark] = absent_marks([*_contents(conversation), *thoughts, *calls, *conversation.tools], 1)
+        messages = [
+            each if each.role == "assistant" else _broken_message(each, own, mark) for each in conversation.messages
+        ]
+        tools = [_broken_object(each, own, mark) for each in conversation.tools]
+        return dataclasses.replace(conversation, messages=tuple(messages), tools=tuple(tools)), mark
 
 
 def find_dialect(renderer: Renderer, tokenizer: Tokenizer) -> Dialect | None:
@@ -112,18 +142,46 @@ def _contents(conversation: Conversation) -> list[JSON]:
     return [message.content for message in conversation.messages]
 
 
+def _sample_of(dialect: Dialect) -> str:
+    """Return all that a dialect writes around tools, calls and results."""
+    call = dataclasses.replace(_PROBE, arguments={"word": "rain"})
+    messages = (
+        Message(role="user", content="ask"),
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="wet", tool_call_id=call.id),
+    )
+    written = dialect.rewrite(Conversation(messages=messages, tools=(_TOOL,)))
+    return "\n".join(message.content for message in written.messages)
+
+
+def _broken_object(value: dict[str, JSON], lookalikes: Lookalikes, mark: str) -> dict[str, JSON]:
+    return {name: lookalikes.broken(each, mark) for name, each in value.items()}
+
+
+def _broken_message(message: Message, lookalikes: Lookalikes, mark: str) -> Message:
+    """Return a message whose content is broken; media move with their text."""
+    content, begin = "", 0
+    media: list[Media] = []
+    for each in message.media:
+        content += str(lookalikes.broken(message.content[begin : each.at], mark))
+        media.append(dataclasses.replace(each, at=len(content)))
+        begin = each.at
+    content += str(lookalikes.broken(message.content[begin:], mark))
+    return dataclasses.replace(message, content=content, media=tuple(media))
+
+
 def _broken(conversation: Conversation, lookalikes: Lookalikes) -> Conversation:
     """Return a conversation in which nothing looks like a control token."""
     calls: list[JSON] = [call.arguments for message in conversation.messages for call in message.tool_calls]
     [mark] = absent_marks([*_contents(conversation), *calls, *conversation.tools], 1)
 
-    def broken_object(value: dict[str, JSON]) -> dict[str, JSON]:
-        return {name: lookalikes.broken(each, mark) for name, each in value.items()}
-
     def broken(message: Message) -> Message:
-        calls = [dataclasses.replace(call, arguments=broken_object(call.arguments)) for call in message.tool_calls]
+        calls = [
+            dataclasses.replace(call, arguments=_broken_object(call.arguments, lookalikes, mark))
+            for call in message.tool_calls
+        ]
         content = str(lookalikes.broken(message.content, mark))
         return dataclasses.replace(message, content=content, tool_calls=tuple(calls))
 
-    messages, tools = map(broken, conversation.messages), map(broken_object, conversation.tools)
-    return dataclasses.replace(conversation, messages=tuple(messages), tools=tuple(tools))
+    tools = [_broken_object(each, lookalikes, mark) for each in conversation.tools]
+    return dataclasses.replace(conversation, messages=tuple(map(broken, conversation.messages)), tools=tuple(tools))

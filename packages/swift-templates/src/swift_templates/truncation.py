@@ -1,13 +1,14 @@
 """A sample brought to a length: cut on one side, split into several, or left out.
 
-No cut goes through what belongs together (`Encoded.unbroken`): a medium's tokens, a call and its result. A sample that
-would lose a medium is left out as a whole, since its arrays would not fit any more. What is cut off is gone: the caller
-counts, and says so.
+No cut goes through what belongs together (`Encoded.unbroken`): a medium's tokens, a call and its result. What is
+left of a sample is left out where some of its media are cut off, since their arrays would not fit any more, or where
+one is cut off before it, since it was asked about that. Parts of a split sample stand alone: one with all media keeps
+them, one without any needs none. What is cut off is gone: the caller counts (`num_lost`), and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from .encoded import Encoded
@@ -24,7 +25,7 @@ def truncate(encoded: Encoded, length: int, strategy: Literal["delete", "left", 
             sample away.
 
     Returns:
-        What is left: samples of which something is trained.
+        What is left: samples of which something is trained. What they lack is not reported here; see `num_lost`.
     """
     if strategy == "delete":
         return []
@@ -35,8 +36,19 @@ def truncate(encoded: Encoded, length: int, strategy: Literal["delete", "left", 
         bounds = [(0, _before(encoded, length))]
     else:
         bounds = list(_split(encoded, length))
-    pieces = [_piece(encoded, start, end) for start, end in bounds if start < end]
+    alone = strategy == "split"
+    pieces = [_piece(encoded, start, end, alone=alone) for start, end in bounds if start < end]
     return [each for each in pieces if each is not None and each.num_trained]
+
+
+def num_lost(encoded: Encoded, pieces: Sequence[Encoded]) -> int:
+    """Return how many tokens were trained in a sample and are not in what was left of it.
+
+    Args:
+        encoded: the sample before.
+        pieces: what `truncate` made of it.
+    """
+    return encoded.num_trained - sum(each.num_trained for each in pieces)
 
 
 def _split(encoded: Encoded, length: int) -> Iterator[tuple[int, int]]:
@@ -68,10 +80,25 @@ def _behind(encoded: Encoded, cut: int) -> int:
     return cut
 
 
-def _piece(encoded: Encoded, start: int, end: int) -> Encoded | None:
-    inside = [(left - start, right - start) for left, right in encoded.unbroken if start <= left and right <= end]
-    if encoded.media and len(inside) < len(encoded.unbroken):
-        return None
-    kept = slice(start, end)
-    media = {name: array[:, kept] if name in BY_TOKEN else array for name, array in encoded.media.items()}
-    return Encoded(encoded.input_ids[kept], encoded.labels[kept], encoded.loss_scale[kept], media, tuple(inside))
+def _piece(encoded: Encoded, start: int, end: int, *, alone: bool) -> Encoded | None:
+    places = encoded.unbroken if encoded.media_places is None else encoded.media_places
+    kept_places = _inside(places, start, end)
+    kept, media = slice(start, end), encoded.media
+    if encoded.media and len(kept_places) < len(places):
+        needs_others = not alone and any(left < start for left, _ in places)
+        if kept_places or needs_others:
+            return None
+        media = {}
+    media = {name: array[:, kept] if name in BY_TOKEN else array for name, array in media.items()}
+    return Encoded(
+        encoded.input_ids[kept],
+        encoded.labels[kept],
+        encoded.loss_scale[kept],
+        media,
+        _inside(encoded.unbroken, start, end),
+        None if encoded.media_places is None else kept_places,
+    )
+
+
+def _inside(places: Sequence[tuple[int, int]], start: int, end: int) -> tuple[tuple[int, int], ...]:
+    return tuple((left - start, right - start) for left, right in places if start <= left and right <= end)

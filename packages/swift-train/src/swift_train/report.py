@@ -85,4 +85,6 @@ def _count(samples: Samples) -> str:
         parts.append(f"{samples.num_untrained:,} rows train nothing (their answers have no loss)")
     if samples.num_cut:
         parts.append(f"{samples.num_cut:,} samples cut to max_length (the longest had {samples.longest:,})")
+    if lost := samples.encoded.counts.num_lost:
+        parts.append(f"{lost:,} trained tokens lost by max_length")
     return ", ".join(parts)

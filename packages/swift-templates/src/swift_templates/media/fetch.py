@@ -43,7 +43,7 @@ def fetch(address: str, kind: str, policy: MediaPolicy) -> bytes:
         MediaRefused: the policy forbids the address, one that it redirects to, or the size, or it took too long.
         InvalidMedia: there is nothing, or it ended too early.
     """
-    deadline = time.monotonic() + policy.timeout_s
+    deadline = policy.deadline(policy.timeout_s)
     try:
         for _ in range(policy.max_redirects + 1):
             target = read_address(address, kind, policy)

@@ -11,9 +11,10 @@ import ipaddress
 import math
 import os
 import socket
+import time
 import types
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,11 +25,27 @@ Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
 
 MIB = 1024 * 1024
 
+_TOTALS = {
+    "max_pixels": "max_total_pixels",
+    "max_video_pixels": "max_total_pixels",
+    "max_samples": "max_total_samples",
+}
+
 
 def resolve_by_system(host: str, port: int) -> Sequence[str]:
     """Ask the operating system for the addresses of a host."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+@dataclass
+class Budget:
+    """What the media of one conversation have used up so far, and when the time for all of them is over."""
+
+    deadline: float
+    """By time.monotonic."""
+    pixels: int = 0
+    samples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +89,16 @@ class MediaPolicy:
     """Of a sound, all channels together, and of the one that comes out; four bytes each."""
     max_decode_s: float = 60.0
     """Time to decode one video."""
+    max_media: int = 64
+    """Pictures, videos and sounds of one conversation."""
+    max_total_pixels: int = 256_000_000
+    """Of a conversation's pictures and taken frames together; three bytes each."""
+    max_total_samples: int = 120_000_000
+    """Of a conversation's sounds together; four bytes each."""
+    max_total_s: float = 180.0
+    """Time to load all media of a conversation."""
+    budget: Budget | None = field(default=None, repr=False, compare=False)
+    """What the conversation has used up; `for_conversation` starts it. None: each medium is loaded for itself."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -106,11 +133,48 @@ class MediaPolicy:
             max_seconds=6 * 3600.0,
             max_samples=1_000_000_000,
             max_decode_s=math.inf,
+            max_media=4096,
+            max_total_pixels=4_000_000_000,
+            max_total_samples=2_000_000_000,
+            max_total_s=math.inf,
         )
+
+    def for_conversation(self, count: int) -> MediaPolicy:
+        """Return the rules for loading the media of one conversation, one after the other.
+
+        Args:
+            count: of all of them.
+
+        Raises:
+            MediaRefused: there are too many.
+        """
+        if count > self.max_media:
+            raise MediaRefused(
+                f"the conversation has {count} pictures, videos and sounds, more than max_media={self.max_media}; "
+                "give fewer, or raise max_media in the MediaPolicy"
+            )
+        return replace(self, budget=Budget(time.monotonic() + self.max_total_s))
+
+    def deadline(self, seconds: float) -> float:
+        """Return when a step that may take so many seconds has to end, by time.monotonic."""
+        own = time.monotonic() + seconds
+        return own if self.budget is None else min(own, self.budget.deadline)
+
+    def check_time(self) -> None:
+        """Refuse to go on where the time for all media of the conversation is over.
+
+        Raises:
+            MediaRefused: it is.
+        """
+        if self.budget is not None and time.monotonic() >= self.budget.deadline:
+            raise MediaRefused(
+                f"the conversation's media take longer than max_total_s={self.max_total_s}; give fewer or smaller "
+                "ones, or raise max_total_s in the MediaPolicy"
+            )
 
 
 def check_limit(policy: MediaPolicy, limit: str, value: float, what: str) -> None:
-    """Refuse what is larger than the policy allows.
+    """Refuse what is larger than the policy allows, by itself or with the media that were loaded before it.
 
     Args:
         policy: has the limit.
@@ -125,6 +189,14 @@ def check_limit(policy: MediaPolicy, limit: str, value: float, what: str) -> Non
     if not value <= most:
         raise MediaRefused(
             f"{what} is more than {limit}={most}; give a smaller one, or raise {limit} in the MediaPolicy"
+        )
+    if policy.budget is None or limit not in _TOTALS:
+        return
+    total, used = _TOTALS[limit], policy.budget.samples if limit == "max_samples" else policy.budget.pixels
+    if used + value > getattr(policy, total):
+        raise MediaRefused(
+            f"{what}, with those of the conversation's media before it, is more than {total}="
+            f"{getattr(policy, total)}; give fewer or smaller ones, or raise {total} in the MediaPolicy"
         )
 
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TemplateMismatch
+from ..errors import MediaRefused, TemplateMismatch
 from ..messages import Conversation, Media, MediaKind
 from .loading import load_media, load_video
 from .policy import MediaPolicy
-from .streams import MediaSampling
+from .streams import MediaSampling, Video
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 AnyArray: TypeAlias = npt.NDArray[np.generic]
@@ -110,25 +111,37 @@ class Placed(NamedTuple):
     """The media of a conversation, and how their places are found in its text."""
 
     seen: SeenMedia
-    placeholder: re.Pattern[str]
+    spellings: tuple[str, ...]
+    """Of the placeholder of each medium, in the order of the media."""
     see_first: Callable[[int], SeenMedia] | None = None
     """Where texts depend on each other: returns what is seen where only so many media are there."""
 
     def put_in(self, text: str, count: int) -> str:
         """Put what the model sees of the first `count` media into a rendered text.
 
+        A chat template may write its pictures before its videos, so each spelling has media of its own.
+
         Raises:
-            TemplateMismatch: the text has places for more or fewer.
+            TemplateMismatch: the text has places for more or fewer, or the model must have them in the row's order.
         """
-        found = len(self.placeholder.findall(text))
-        if found != count:
+        wanted = self.spellings[:count]
+        spellings = sorted(set(self.spellings), key=len, reverse=True)
+        placeholder = re.compile("|".join(map(re.escape, spellings)))
+        found = placeholder.findall(text)
+        if Counter(found) != Counter(wanted):
             raise TemplateMismatch(
-                f"the chat template writes {found} placeholders for {count} pictures, videos and sounds; "
+                f"the chat template writes {_counted(found)} for the conversation's {_counted(wanted)}; "
                 "it does not know media, or not where they stand"
             )
         seen = self.seen if self.see_first is None or not count else self.see_first(count)
-        texts: Iterator[str] = iter(seen.texts)
-        text = self.placeholder.sub(lambda _: next(texts), text)
+        if tuple(found) != wanted and (seen.token_arrays or self.see_first is not None):
+            raise TemplateMismatch(
+                f"the chat template writes media in the order {', '.join(found):.200}, and the conversation has them "
+                f"in the order {', '.join(wanted):.200}; the model needs one order: put them in the template's"
+            )
+        # Behind the first `count` media there may be more, which this text does not show.
+        queues = {each: iter([t for t, s in zip(seen.texts, wanted, strict=False) if s == each]) for each in spellings}
+        text = placeholder.sub(lambda match: next(queues[match.group()]), text)
         return text if seen.settle is None else seen.settle(text)
 
 
@@ -159,7 +172,8 @@ class MediaShow:
 
         Raises:
             TemplateMismatch: the model takes none, or none of such a kind.
-            MediaRefused, InvalidMedia, MissingDependency: see `loading.load_media`.
+            MediaRefused: as `loading.load_media`, or all together are more than the policy allows.
+            InvalidMedia, MissingDependency: see `loading.load_media`.
         """
         found = [medium for message in conversation.messages for medium in message.media]
         if not found:
@@ -176,9 +190,10 @@ class MediaShow:
             if each.kind not in placeholders:
                 taken = ", ".join(sorted(placeholders)) or "none"
                 raise TemplateMismatch(f"the conversation has media of kind {each.kind!r}; the model takes: {taken}")
-        processor, media = self._processor, tuple(map(self._load, found))
-        spellings = sorted({placeholders[each.kind] for each in found}, key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, spellings)))
+        policy = self._policy.for_conversation(len(found))
+        processor = self._processor
+        media = tuple(_load(each, policy, processor.sampling) for each in found)
+        spellings = tuple(placeholders[each.kind] for each in found)
         known = {len(media): processor.see(media)}
 
         def see_first(count: int) -> SeenMedia:
@@ -186,12 +201,32 @@ class MediaShow:
                 known[count] = processor.see(media[:count])
             return known[count]
 
-        placed = Placed(known[len(media)], pattern, see_first if processor.is_joint else None)
+        placed = Placed(known[len(media)], spellings, see_first if processor.is_joint else None)
         return Shown(media, placed, see_first)
 
-    def _load(self, medium: Media) -> DecodedMedia:
-        assert self._processor is not None
-        sampling = self._processor.sampling
+
+def _load(medium: Media, policy: MediaPolicy, sampling: MediaSampling) -> DecodedMedia:
+    """Load a medium, and take what it holds off what the policy leaves for the conversation."""
+    policy.check_time()
+    try:
         if medium.kind == "video":
-            return DecodedMedia("video", load_video(medium.source, self._policy, sampling))
-        return DecodedMedia(medium.kind, load_media(medium, self._policy, sampling))
+            content: object = load_video(medium.source, policy, sampling)
+        else:
+            content = load_media(medium, policy, sampling)
+    except MediaRefused:
+        # The time that was left for this one may have been all that was left for the conversation.
+        policy.check_time()
+        raise
+    if policy.budget is not None:
+        if isinstance(content, Video):
+            policy.budget.pixels += content.frames[..., 0].size
+        elif isinstance(content, np.ndarray) and medium.kind == "audio":
+            policy.budget.samples += content.size
+        elif isinstance(content, np.ndarray):
+            policy.budget.pixels += content[..., 0].size
+    return DecodedMedia(medium.kind, content)
+
+
+def _counted(spellings: Sequence[str]) -> str:
+    counts = sorted(Counter(spellings).items())
+    return " and ".join(f"{count} times {each!r}" for each, count in counts) or "no placeholder"

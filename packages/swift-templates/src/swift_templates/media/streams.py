@@ -97,7 +97,7 @@ def decode_video(data: bytes, container: str, policy: MediaPolicy, sampling: Med
         InvalidMedia: it is broken, or has no frames.
         MissingDependency: PyAV is not installed.
     """
-    deadline = time.monotonic() + policy.max_decode_s
+    deadline = policy.deadline(policy.max_decode_s)
     with _opened(data, container, "video", policy) as opened:
         timeline = _read_timeline(opened, policy, deadline)
     moments = _choose(timeline, policy, sampling)
