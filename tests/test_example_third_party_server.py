@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 from house import ROOT
-from swift_templates import Conversation, Message, Template, ToolCall, families
+from swift_templates import Conversation, Message, Template, ToolCall
+from swift_templates.family import families
 from swift_templates.testing import write_tiny_folder
 
 pytest.importorskip("fastapi")

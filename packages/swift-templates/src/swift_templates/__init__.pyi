@@ -3,7 +3,6 @@ from .args import PromptArgs as PromptArgs
 from .args import TemplateArgs as TemplateArgs
 from .encoded import Encoded as Encoded
 from .family import Family as Family
-from .family import families as families
 from .generation import Completion as Completion
 from .generation import Generator as Generator
 from .generation import Prompt as Prompt
@@ -41,5 +40,4 @@ __all__ = [
     "check_conversation",
     "describe_sample",
     "escape_control",
-    "families",
 ]

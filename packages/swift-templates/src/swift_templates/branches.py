@@ -240,15 +240,30 @@ def _put_media(sample: Encoded, seen: SeenMedia, tokenizer: Tokenizer) -> None:
 
 def _find_media(seen: SeenMedia, input_ids: IntArray, tokenizer: Tokenizer) -> Iterator[tuple[int, int]]:
     """Yield where the tokens are that stand for media, in their order."""
+    # Ordinary tokens may stand between them, and are the same wherever they stand.
+    places = np.array([at for at, each in enumerate(input_ids) if tokenizer.special_text(int(each)) is not None])
+    control = input_ids[places] if len(places) else input_ids[:0]
     start = 0
     for text in seen.texts:
-        control = [each for each in tokenizer.encode(text) if tokenizer.special_text(each) is not None]
-        places = start + np.flatnonzero(np.isin(input_ids[start:], control))
-        if len(control) and len(places):
-            # Ordinary tokens may stand between them; and media side by side may share a token.
-            last = int(places[min(len(control), len(places)) - 1])
-            yield int(places[0]), last + 1
-            start = last + 1
+        wanted = [each for each in tokenizer.encode(text) if tokenizer.special_text(each) is not None]
+        # Media side by side may share the token between them.
+        for tokens in (wanted, wanted[1:], wanted[:-1]):
+            found = _find_run(control, tokens, start)
+            if found is not None:
+                start = found + len(tokens)
+                yield int(places[found]), int(places[start - 1]) + 1
+                break
+
+
+def _find_run(tokens: IntArray, wanted: list[int], start: int) -> int | None:
+    """Return where some tokens stand one after the other, from `start` on."""
+    if not wanted:
+        return None
+    first, size = wanted[0], len(wanted)
+    for at in np.flatnonzero(tokens[start : len(tokens) - size + 1] == first) + start:
+        if np.array_equal(tokens[at : at + size], wanted):
+            return int(at)
+    return None
 
 
 def _to_encoded(
