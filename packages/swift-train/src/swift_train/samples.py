@@ -27,6 +27,7 @@ from swift_templates.errors import SwiftTemplatesError
 from swift_templates.model_folder import has_processor
 from swift_templates.template import Template
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .algorithm import ALGORITHMS, Algorithm
 from .errors import InvalidTrainArgs, NothingToTrain, RefusedRow
@@ -170,7 +171,10 @@ def encode_rows(
         RefusedRow: the template refuses a row; the message names it and counts its fellows.
         NothingToTrain: no sample is left, or none has a trained token.
     """
-    with tqdm(total=len(rows), desc=f"encode {name} rows", unit="row", disable=not show_progress, leave=False) as bar:
+    with (
+        tqdm(total=len(rows), desc=f"encode {name} rows", unit="row", disable=not show_progress, leave=False) as bar,
+        logging_redirect_tqdm(),
+    ):
         encoded = encode_dataset(
             rows,
             encoder,
