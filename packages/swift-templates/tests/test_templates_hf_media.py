@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,20 @@ def test_tokens_and_arrays_are_those_of_the_processor(made: tuple[Template, Any]
     for name, array in samples[-1].media.items():
         assert array.dtype.kind == expected[name].dtype.kind, name
         assert np.array_equal(array, expected[name]), name
+
+
+def test_each_medium_has_its_own_place_between_those_of_its_neighbours(made: tuple[Template, Any], kind: str) -> None:
+    template, _ = made
+    conversation = two_rounds(kind)
+    sample = template.encode(conversation)[-1]
+    places = sample.media_places or ()
+    if places == ((0, len(sample)),):
+        pytest.skip("a medium without a token of its own")
+    assert len(places) == sum(len(message.media) for message in conversation.messages)
+    assert all(before[1] <= after[0] for before, after in pairwise(places))
+    # No medium reaches over the answer between the rounds.
+    answers = sample.labels >= 0
+    assert not any(answers[start:end].any() for start, end in places)
 
 
 def test_a_prompt_is_what_the_processor_makes_of_it(made: tuple[Template, Any], kind: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from swift_data import ChatRow, load_rows
 from swift_data.args import DataArgs
 from swift_templates import Conversation, Message, Template
-from swift_templates.model_folder import has_processor
+from swift_templates.load import load_template
+from swift_templates.media.policy import MediaPolicy
 from swift_tuners import resolve_model
 
 from .args import InferArgs
@@ -82,15 +83,14 @@ def run_infer(args: InferArgs, *, on_output_dir: Callable[[Path], None] | None =
 
 def _load_template(served: ServedModel, folder: Path) -> Template:
     """Return the template of what is served, with the processor of media that the model has."""
-    tokens, length = served.model.new_special_tokens, served.model.max_model_len
-    if not has_processor(folder):
-        return Template.from_folder(folder, served.template, new_special_tokens=tokens, model_length=length)
-    from swift_templates.hf import load_template
-    from swift_templates.media.policy import MediaPolicy
-
-    # Who asks here is at this machine, and the files are their own.
-    policy = MediaPolicy.trusted(["/"], allow_remote=True)
-    return load_template(folder, served.template, new_special_tokens=tokens, model_length=length, media_policy=policy)
+    return load_template(
+        folder,
+        served.template,
+        new_special_tokens=served.model.new_special_tokens,
+        model_length=served.model.max_model_len,
+        # Who asks here is at this machine, and the files are their own.
+        media_policy=MediaPolicy.trusted(["/"], allow_remote=True),
+    )
 
 
 def find_options_without_effect(args: InferArgs) -> list[str]:

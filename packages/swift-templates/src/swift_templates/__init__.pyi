@@ -8,8 +8,11 @@ from .generation import Generator as Generator
 from .generation import Prompt as Prompt
 from .generation import SamplingParams as SamplingParams
 from .generation import WeightReceiver as WeightReceiver
+from .load import load_template as load_template
+from .media.policy import MediaPolicy as MediaPolicy
 from .messages import JSON as JSON
 from .messages import Conversation as Conversation
+from .messages import Media as Media
 from .messages import Message as Message
 from .messages import Role as Role
 from .messages import ToolCall as ToolCall
@@ -26,6 +29,8 @@ __all__ = [
     "Encoded",
     "Family",
     "Generator",
+    "Media",
+    "MediaPolicy",
     "Message",
     "Prompt",
     "PromptArgs",
@@ -40,4 +45,5 @@ __all__ = [
     "check_conversation",
     "describe_sample",
     "escape_control",
+    "load_template",
 ]

@@ -205,7 +205,7 @@ class AnswerReader:
             found = self._pattern.fullmatch(text) or self._pattern.fullmatch(before + self._form.before + after)
             if found is not None:
                 return found["reasoning"] or None, found["content"]
-        rest = self._tokenizer.answer_lookalikes.replaced(text, lambda _: "")
+        rest = self._without_control(text)
         return split_reasoning(rest.removeprefix(self._form.before), opened=self._form.opens_thinking)
 
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
@@ -225,7 +225,7 @@ class AnswerReader:
     @property
     def _before(self) -> str:
         """What stands before the text that has lost its control tokens."""
-        return self._tokenizer.answer_lookalikes.replaced(self._form.before, lambda _: "")
+        return self._without_control(self._form.before)
 
     def _until_stop(self, token_ids: Iterable[int]) -> Iterator[int]:
         return itertools.takewhile(lambda token_id: token_id not in self._stops, token_ids)

@@ -246,13 +246,13 @@ def _find_media(seen: SeenMedia, input_ids: IntArray, tokenizer: Tokenizer) -> I
     start = 0
     for text in seen.texts:
         wanted = [each for each in tokenizer.encode(text) if tokenizer.special_text(each) is not None]
-        # Media side by side may share the token between them.
-        for tokens in (wanted, wanted[1:], wanted[:-1]):
-            found = _find_run(control, tokens, start)
-            if found is not None:
-                start = found + len(tokens)
-                yield int(places[found]), int(places[start - 1]) + 1
-                break
+        # Media side by side may share the token between them; the next place is this medium's, and later ones others'.
+        runs = [(_find_run(control, tokens, start), len(tokens)) for tokens in (wanted, wanted[1:], wanted[:-1])]
+        found = [(at, -size) for at, size in runs if at is not None]
+        if found:
+            at, size = min(found)
+            start = at - size
+            yield int(places[at]), int(places[start - 1]) + 1
 
 
 def _find_run(tokens: IntArray, wanted: list[int], start: int) -> int | None:

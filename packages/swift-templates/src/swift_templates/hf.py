@@ -45,7 +45,7 @@ from .media.processor import DecodedMedia, MediaProcessor, MissingProcessor, See
 from .media.streams import Video
 from .media.token_arrays import BY_TOKEN, AnswerTypes, CrossAttention, Numbers
 from .messages import MediaKind
-from .model_folder import ModelFolder, read_model_folder
+from .model_folder import PROCESSOR_FILES, ModelFolder, has_processor, read_model_folder
 from .template import Template
 from .tokenizer import Tokenizer
 
@@ -70,7 +70,6 @@ logger = logging.getLogger(__name__)
 
 _OPENERS: dict[MediaKind, tuple[str, ...]] = {"image": ("boi_token",), "video": (), "audio": ("boa_token",)}
 _NAMED = ("boi_token", "boa_token", "image_token", "video_token", "audio_token")
-_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 _OF_TOKENIZER = ("input_ids", "attention_mask", "labels", "video_metadata")
 # These take how many frames a second a video has as an argument, and from nowhere else.
 _ONE_RATE = ("Qwen2_5OmniProcessor", "Qwen3OmniMoeProcessor")
@@ -141,7 +140,7 @@ def _load_media(path: Path, args: PromptArgs | None) -> MediaProcessor | None:
     facts = read_model_folder(path)
     if reason := find_own_code(path):
         return MissingProcessor(reason)
-    if not any((path / name).is_file() for name in _PROCESSOR_FILES):
+    if not has_processor(path):
         return None
     processor = _load_processor(path)
     if not any(part_for(processor, kind) for kind in PARTS):
@@ -170,7 +169,7 @@ def _load_processor(path: Path) -> ProcessorMixin:
 def _load_without_videos(path: Path) -> ProcessorMixin | None:
     """Load a processor whose class insists on one of videos, which needs torchvision, for all else that it takes."""
     config: dict[str, Any] = {}
-    for name in reversed(_PROCESSOR_FILES):
+    for name in reversed(PROCESSOR_FILES):
         config |= json.loads((path / name).read_text(encoding="utf-8")) if (path / name).is_file() else {}
     known: Any = getattr(transformers, str(config.get("processor_class")), None)
     if getattr(known, "is_dummy", known is None):

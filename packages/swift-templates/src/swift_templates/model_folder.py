@@ -35,10 +35,13 @@ class ModelFolder:
     """What config.json calls the model."""
 
 
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Files that describe a processor of media."""
+
+
 def has_processor(path: Path) -> bool:
     """Whether a folder holds a processor of media, which `swift_templates.hf.load_template` reads."""
-    names = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-    return any((path / name).is_file() for name in names)
+    return any((path / name).is_file() for name in PROCESSOR_FILES)
 
 
 def read_model_folder(path: Path) -> ModelFolder:

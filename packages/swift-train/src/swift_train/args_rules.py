@@ -33,10 +33,8 @@ def check_args(args: SftArgs) -> None:
         raise InvalidTrainArgs(
             f"task_type is {args.model.task_type!r}; sft trains models that write text, expected 'causal_lm'"
         )
-    if getattr(args.tuner, "backend", "peft") == "unsloth" and (
-        chosen_options(args.model) or chosen_options(args.quantization)
-    ):
-        given = ", ".join([*chosen_options(args.model), *chosen_options(args.quantization)])
+    given = ", ".join([*chosen_options(args.model), *chosen_options(args.quantization)])
+    if uses_unsloth(args) and given:
         raise InvalidTrainArgs(f"backend is 'unsloth', which loads the model itself and knows nothing of {given}")
     if args.model.device_map is not None:
         raise InvalidTrainArgs(
@@ -44,6 +42,11 @@ def check_args(args: SftArgs) -> None:
         )
     _check_positive(args)
     _check_ranges(args)
+
+
+def uses_unsloth(args: SftArgs) -> bool:
+    """Whether unsloth attaches the tuner, and hence loads the model."""
+    return isinstance(args.tuner, LoraArgs) and args.tuner.backend == "unsloth"
 
 
 def find_options_without_effect(args: SftArgs) -> list[str]:

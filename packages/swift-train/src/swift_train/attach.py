@@ -85,4 +85,5 @@ def _train_new_tokens(config: TunerConfig, loaded: LoadedModel, say: Callable[[s
 def _calibration_batches(training: Samples, device: torch.device) -> Iterator[dict[str, Any]]:
     for encoded in training.encoded[:CALIBRATION_SAMPLES]:
         ids_1T = torch.as_tensor(encoded.input_ids, device=device)[None]
-        yield {"input_ids": ids_1T, "attention_mask": torch.ones_like(ids_1T)}
+        media = {name: torch.as_tensor(array, device=device) for name, array in encoded.media.items()}
+        yield {"input_ids": ids_1T, "attention_mask": torch.ones_like(ids_1T), **media}

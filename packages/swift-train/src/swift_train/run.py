@@ -29,7 +29,7 @@ from transformers import PreTrainedModel, TrainerState
 
 from .algorithm import ALGORITHMS
 from .args import SftArgs
-from .args_rules import check_args, find_options_without_effect
+from .args_rules import check_args, find_options_without_effect, uses_unsloth
 from .attach import attach_tuners
 from .batches import PackDataset
 from .checkpoints import find_checkpoints, remove_incomplete
@@ -157,7 +157,7 @@ def _load_rows(args: SftArgs) -> tuple[Sequence[ChatRow], Sequence[ChatRow], Map
 
 
 def _load(args: SftArgs, resolved: ResolvedModel, template: Template) -> LoadedModel:
-    if getattr(args.tuner, "backend", "peft") != "unsloth":
+    if not uses_unsloth(args):
         return load_model(args.model, resolved, args.quantization)
     # unsloth exchanges methods of the model's classes, and so it loads the model itself.
     from swift_tuners.peft_unsloth import load_for_unsloth

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,7 +24,8 @@ from swift_data.row_outcomes import Outcome, fit_samples
 from swift_data.rows import ChatRow
 from swift_templates.args import PromptArgs
 from swift_templates.errors import SwiftTemplatesError
-from swift_templates.model_folder import has_processor
+from swift_templates.load import load_template
+from swift_templates.media.policy import MediaPolicy
 from swift_templates.template import Template
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -116,9 +117,12 @@ class Encoder:
 
     def __call__(self, rows: Sequence[Any]) -> list[Outcome]:
         """Encode some rows: an outcome for each."""
-        algorithm: Algorithm[Any] = ALGORITHMS.load_class(self.algorithm)()
-        results = algorithm.encode_many(rows, self.template)
+        results = self._algorithm.encode_many(rows, self.template)
         return [_fit(result, self.template, _note(row)) for row, result in zip(rows, results, strict=True)]
+
+    @cached_property
+    def _algorithm(self) -> Algorithm[Any]:
+        return ALGORITHMS.load_class(self.algorithm)()
 
     def key(self, rows: Sequence[ChatRow]) -> str:
         """Name what comes out: a change of rows, template, tokenizer or code changes it."""
@@ -132,16 +136,11 @@ def build_template(
     folder: Path, args: PromptArgs, new_special_tokens: Sequence[str], model_length: int | None
 ) -> Template:
     """Return the template of a model folder, with the processor of media that it holds."""
-    if has_processor(folder):
-        from swift_templates.hf import load_template
-        from swift_templates.media.policy import MediaPolicy
-
-        # The rows are the user's own, and so are the files that they name.
-        policy = MediaPolicy.trusted(["/"], allow_remote=True)
-        return load_template(
-            folder, args, new_special_tokens=new_special_tokens, model_length=model_length, media_policy=policy
-        )
-    return Template.from_folder(folder, args, new_special_tokens=new_special_tokens, model_length=model_length)
+    # The rows are the user's own, and so are the files that they name.
+    policy = MediaPolicy.trusted(["/"], allow_remote=True)
+    return load_template(
+        folder, args, new_special_tokens=new_special_tokens, model_length=model_length, media_policy=policy
+    )
 
 
 def encode_rows(

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from swift_data.chat_row import ChatRow
     from swift_templates.template import Template
 
-_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-
 
 @dataclass(kw_only=True)
 class LookArgs:
@@ -78,8 +76,8 @@ def _load_row(args: TemplateCommandArgs) -> ChatRow:
 
 
 def _load_template(args: TemplateCommandArgs, row: ChatRow) -> Template:
+    from swift_templates.load import load_template
     from swift_templates.media.policy import MediaPolicy
-    from swift_templates.template import Template
     from swift_tuners.models.resolve import resolve_model
 
     path = Path(args.model.model or "").expanduser()
@@ -89,10 +87,7 @@ def _load_template(args: TemplateCommandArgs, row: ChatRow) -> Template:
     # Media beside a relative path are relative too, and the policy takes those from its first root.
     roots = [root] if os.path.isabs(root) else [os.curdir, root or os.curdir]
     policy = MediaPolicy.trusted(filter(os.path.isdir, roots))
-    has_processor = any((folder / name).is_file() for name in _PROCESSOR_FILES)
-    if has_processor:
-        from swift_templates.hf import load_template
-    return (load_template if has_processor else Template.from_folder)(
+    return load_template(
         folder,
         args.template,
         new_special_tokens=args.model.new_special_tokens,

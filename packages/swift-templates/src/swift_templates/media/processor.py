@@ -181,7 +181,7 @@ class MediaShow:
         if self._processor is None:
             raise TemplateMismatch(
                 f"the conversation has {len(found)} pictures, videos or sounds, and nothing here shows them to the "
-                "model; load the template of a model that takes them with swift_templates.hf.load_template"
+                "model; load the template of a model that takes them with swift_templates.load_template"
             )
         if isinstance(self._processor, MissingProcessor):
             raise TemplateMismatch(self._processor.reason)
