@@ -8,7 +8,7 @@ import re
 import pytest
 from swift_data.chat_row import ChatRow, to_row
 from swift_data.column_format import Answers
-from swift_data.dataset_card import DATASETS, DatasetCard, load_card
+from swift_data.dataset_card import DATASETS, UNKNOWN, DatasetCard, load_card
 from swift_data.datasets.self_cognition import fill_identity
 from swift_data.errors import BadRow, InvalidArgument
 from swift_data.source import Origin
@@ -65,6 +65,8 @@ def test_a_card_says_where_its_rows_are(name: str) -> None:
     for each in (card.hf_id, card.ms_id):
         assert each is None or re.fullmatch(r"[\w.-]+/[\w.-]+", each), each
     assert all(re.fullmatch(r"[a-z]{2}", code) for code in card.language)
+    # SPDX: an identifier with a capital, or LicenseRef- and a name for terms that are not on its list.
+    assert card.licence == UNKNOWN or re.fullmatch(r"(?=.*[A-Z])[A-Za-z0-9.-]+", card.licence)
     assert not card.hub_subset or not card.hub_subsets or card.hub_subset in card.hub_subsets
 
 

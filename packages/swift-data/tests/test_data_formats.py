@@ -1,4 +1,4 @@
-"""The formats that users bring, word for word: of the SWIFT paper, ms-swift, TRL, LLaMA-Factory and OpenAI."""
+"""The formats that users bring, word for word: of ms-swift, TRL, LLaMA-Factory and OpenAI."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def said(row: ChatRow) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in row.conversation.messages]
 
 
-# What ms-swift's documentation of the paper's time (August 2024) lists as its formats.
-PAPER = [
+# What ms-swift's documentation of August 2024 lists as its formats.
+DOCUMENTED = [
     pytest.param('{"response": "11111"}', [("assistant", "11111")], id="1, pre-training"),
     pytest.param(
         '{"system": "00000", "query": "11111", "response": "22222"}',
@@ -77,8 +77,8 @@ PAPER = [
 ]
 
 
-@pytest.mark.parametrize(("line", "expected"), PAPER)
-def test_the_papers_formats_are_read_word_for_word(line: str, expected: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize(("line", "expected"), DOCUMENTED)
+def test_documented_formats_are_read_word_for_word(line: str, expected: list[tuple[str, str]]) -> None:
     assert said(to_row(json.loads(line), origin=ORIGIN)) == expected
 
 

@@ -36,7 +36,8 @@ class DatasetCard:
         description: one sentence.
         kind: what a row is.
         language: codes of the languages in it, such as 'en'.
-        licence: its SPDX identifier, or 'unknown'; what it allows is for the user to look up.
+        licence: its SPDX identifier (LicenseRef- and a name for terms of its own), or 'unknown'; what it allows is for
+            the user to look up.
         files: the file of each subset, where it comes with a package.
         default: the subset that the bare name means.
         hf_id: its id on Hugging Face.

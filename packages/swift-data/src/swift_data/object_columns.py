@@ -1,7 +1,8 @@
 """`objects`: the things and boxes that the texts' `<ref-object>` and `<bbox>` stand for.
 
-They are kept as the row has them, and checked for their form and number here. Whether a box lies in its picture, and
-what a model writes in its place, is the business of the template, which knows the picture's size.
+They are kept as the row has them (but a list of things becomes an object of lists), and checked for their form and
+number here. Whether a box lies in its picture, and what a model writes in its place, is the business of the template,
+which knows the picture's size.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Final, cast
 from swift_templates.messages import JSON, Message
 
 from .errors import BadRow
-from .fields import quote, shorten, to_list, to_object, to_text
+from .fields import from_json, quote, shorten, to_list, to_object, to_text
 
 if TYPE_CHECKING:
     from swift_templates.grounding import Objects
 
 _MARKS: Final = {"ref": "<ref-object>", "bbox": "<bbox>"}
+_THING: Final = frozenset(("caption", "bbox", "bbox_type", "image"))
 _UNITS: Final = ("real", "norm_1000", "norm_1", "norm1000", "norm1")
 
 
@@ -34,7 +36,7 @@ def read_objects(value: object, messages: Sequence[Message]) -> Mapping[str, JSO
     if value is None or value in ("", [], {}):
         return None
     # A source's values are JSON.
-    raw = cast("Mapping[str, JSON]", to_object(value, field="objects"))
+    raw = cast("Mapping[str, JSON]", to_object(_join_things(value), field="objects"))
     objects = to_objects(raw)
     for (key, mark), given in zip(_MARKS.items(), (objects.refs, objects.boxes), strict=True):
         wanted = sum(message.content.count(mark) for message in messages)
@@ -45,6 +47,31 @@ def read_objects(value: object, messages: Sequence[Message]) -> Mapping[str, JSO
                 f"'objects.{key}' has {len(given)}, and the texts have {wanted} times {mark!r}; expected as many",
             )
     return raw
+
+
+def _join_things(value: object) -> object:
+    """Return the object of lists that a list of things stands for; anything else as it is.
+
+    Source: SWIFT paper, listing 2: each thing has `caption`, `bbox` (one, or a list of them), `bbox_type` and `image`.
+    """
+    things = from_json(value, opening="[") if isinstance(value, str) else value
+    if not isinstance(things, list) or not all(
+        isinstance(each, Mapping) and "bbox" in each and _THING.issuperset(each) for each in things
+    ):
+        return value
+    joined: dict[str, list[object]] = {"ref": [], "bbox": [], "image_id": []}
+    units = [each.get("bbox_type") or "real" for each in things]
+    if any(unit != units[0] for unit in units):
+        raise BadRow("invalid value", f"'objects' has several 'bbox_type': {quote(map(str, units))}; expected one")
+    for each in things:
+        boxes = each["bbox"]
+        several = isinstance(boxes, list) and bool(boxes) and all(isinstance(box, list) for box in boxes)
+        given = boxes if several else [boxes]
+        joined["bbox"] += given
+        joined["image_id"] += [each.get("image") or 0] * len(given)
+        if each.get("caption") is not None:
+            joined["ref"].append(each["caption"])
+    return {**joined, "bbox_type": units[0]}
 
 
 def to_objects(raw: Mapping[str, JSON]) -> Objects:

@@ -11,6 +11,7 @@ AGENT_FLAN = DatasetCard(
     language=("en",),
     licence="Apache-2.0",
     hf_id="internlm/Agent-FLAN",
+    ms_id="AI-ModelScope/Agent-FLAN",
     split="agent_instruct_react",
     examples=(
         {

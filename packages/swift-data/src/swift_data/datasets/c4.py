@@ -11,6 +11,7 @@ C4 = DatasetCard(
     language=("en",),
     licence="ODC-By-1.0",
     hf_id="allenai/c4",
+    ms_id="allenai/c4",
     hub_subset="en",
     examples=(
         {

@@ -11,7 +11,7 @@ CLEVR_COGEN = DatasetCard(
     language=("en",),
     licence=UNKNOWN,
     hf_id="leonardPKU/clevr_cogen_a_train",
-    ms_id="okwinds/clevr_cogen_a_train",
+    ms_id="AI-ModelScope/clevr_cogen_a_train",
     columns={"problem": "query"},
     examples=(
         {

@@ -20,6 +20,7 @@ DAPO_MATH = DatasetCard(
     language=("en",),
     licence="Apache-2.0",
     hf_id="BytedTsinghua-SIA/DAPO-Math-17k",
+    ms_id="AI-ModelScope/DAPO-Math-17k",
     prepare=_find_solution,
     examples=(
         {

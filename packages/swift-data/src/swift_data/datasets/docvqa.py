@@ -19,6 +19,7 @@ DOCVQA = DatasetCard(
     language=("en",),
     licence="Apache-2.0",
     hf_id="lmms-lab/DocVQA",
+    ms_id="lmms-lab/DocVQA",
     hub_subset="DocVQA",
     split="validation",
     prepare=_vote,

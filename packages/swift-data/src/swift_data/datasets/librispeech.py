@@ -11,6 +11,7 @@ LIBRISPEECH = DatasetCard(
     language=("en",),
     licence="CC-BY-4.0",
     hf_id="openslr/librispeech_asr",
+    ms_id="openslr/librispeech_asr",
     hub_subset="clean",
     hub_subsets=("clean", "other"),
     split="train.100",

@@ -25,6 +25,7 @@ LLAVA_VIDEO = DatasetCard(
     language=("en",),
     licence="Apache-2.0",
     hf_id="lmms-lab/LLaVA-Video-178K",
+    ms_id="lmms-lab/LLaVA-Video-178K",
     hub_subset="0_30_s_academic_v0_1",
     split="open_ended",
     prepare=_mark_video,

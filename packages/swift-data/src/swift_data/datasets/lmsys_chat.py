@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 
 LMSYS_CHAT = DatasetCard(
     name="lmsys_chat",
     description="Dialogues of people with many models.",
     kind="chat",
     language=("en",),
-    licence=UNKNOWN,
+    licence="LicenseRef-LMSYS-Chat-1M",
     hf_id="lmsys/lmsys-chat-1m",
     ms_id="AI-ModelScope/lmsys-chat-1m",
     examples=(

@@ -11,6 +11,7 @@ METAMATH = DatasetCard(
     language=("en",),
     licence="MIT",
     hf_id="meta-math/MetaMathQA",
+    ms_id="swift/MetaMathQA",
     examples=(
         {
             "type": "GSM_Rephrased",

@@ -11,6 +11,7 @@ OPEN_R1_MATH = DatasetCard(
     language=("en",),
     licence="Apache-2.0",
     hf_id="open-r1/OpenR1-Math-220k",
+    ms_id="open-r1/OpenR1-Math-220k",
     columns={"problem": "_", "solution": "_", "answer": "solution"},
     examples=(
         {

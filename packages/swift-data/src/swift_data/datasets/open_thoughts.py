@@ -11,6 +11,7 @@ OPEN_THOUGHTS = DatasetCard(
     language=("en",),
     licence="Apache-2.0",
     hf_id="open-thoughts/OpenThoughts-114k",
+    ms_id="open-thoughts/OpenThoughts-114k",
     examples=(
         {
             "system": "Think, then answer.",

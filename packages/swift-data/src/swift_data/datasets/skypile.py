@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 
 SKYPILE = DatasetCard(
     name="skypile",
     description="Filtered web pages in Chinese.",
     kind="text",
     language=("zh",),
-    licence=UNKNOWN,
+    licence="LicenseRef-Skywork-Community",
     hf_id="Skywork/SkyPile-150B",
     ms_id="AI-ModelScope/SkyPile-150B",
     examples=(

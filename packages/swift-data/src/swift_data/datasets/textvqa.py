@@ -19,6 +19,7 @@ TEXTVQA = DatasetCard(
     language=("en",),
     licence="CC-BY-4.0",
     hf_id="lmms-lab/textvqa",
+    ms_id="lmms-lab/textvqa",
     prepare=_vote,
     examples=(
         {

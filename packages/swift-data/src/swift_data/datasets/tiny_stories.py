@@ -11,6 +11,7 @@ TINY_STORIES = DatasetCard(
     language=("en",),
     licence="CDLA-Sharing-1.0",
     hf_id="roneneldan/TinyStories",
+    ms_id="AI-ModelScope/TinyStories",
     examples=(
         {"text": "Once there was a little lamp. It liked the sea."},
         {"text": "A boat was lost. The lamp showed it the way home."},

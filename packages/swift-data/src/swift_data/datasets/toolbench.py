@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 
 TOOLBENCH = DatasetCard(
     name="toolbench",
     description="Dialogues with calls of real interfaces.",
     kind="agent",
     language=("en",),
-    licence=UNKNOWN,
+    licence="Apache-2.0",
     ms_id="swift/ToolBench",
     examples=(
         {

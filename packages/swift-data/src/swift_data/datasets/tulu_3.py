@@ -11,6 +11,7 @@ TULU_3 = DatasetCard(
     language=("en",),
     licence="ODC-By-1.0",
     hf_id="allenai/tulu-3-sft-mixture",
+    ms_id="allenai/tulu-3-sft-mixture",
     examples=(
         {
             "id": "made_up_0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..dataset_card import UNKNOWN, DatasetCard
+from ..dataset_card import DatasetCard
 from ..fields import get, to_text
 
 
@@ -18,7 +18,7 @@ VIDEO_CHATGPT = DatasetCard(
     description="Questions about videos.",
     kind="video",
     language=("en",),
-    licence=UNKNOWN,
+    licence="MIT",
     hf_id="lmms-lab/VideoChatGPT",
     ms_id="swift/VideoChatGPT",
     hub_subset="Generic",

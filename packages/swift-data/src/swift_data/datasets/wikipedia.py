@@ -11,6 +11,7 @@ WIKIPEDIA = DatasetCard(
     language=("en",),
     licence="CC-BY-SA-3.0",
     hf_id="wikimedia/wikipedia",
+    ms_id="wikimedia/wikipedia",
     hub_subset="20231101.en",
     hub_subsets=("20231101.en", "20231101.zh", "20231101.de", "20231101.fr", "20231101.es", "20231101.ja"),
     examples=(
