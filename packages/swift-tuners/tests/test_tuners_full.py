@@ -80,17 +80,6 @@ def test_sides_of_a_vision_language_model_are_frozen_apart(config: FullConfig, p
     assert {next((side for key, side in sides.items() if key in name), "language") for name in names} == parts
 
 
-def test_towers_and_projectors_learn_at_rates_of_their_own() -> None:
-    config = FullConfig(freeze_vit=False, freeze_aligner=False, vit_lr=1e-6, aligner_lr=1e-5)
-    model = Swift.prepare_model(tiny_vlm(), config)
-    rates = {id(each): group["lr"] for group in model.param_groups(1e-4) for each in group["params"]}
-    names = dict(model.host.named_parameters())
-    assert rates[id(names["model.vision_tower.embeddings.patch_embedding.weight"])] == 1e-6
-    assert rates[id(names["model.multi_modal_projector.linear_1.weight"])] == 1e-5
-    assert rates[id(names["model.language_model.norm.weight"])] == 1e-4
-    assert len(rates) == len(names)
-
-
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
@@ -99,7 +88,6 @@ def test_towers_and_projectors_learn_at_rates_of_their_own() -> None:
         (FullConfig(freeze_parameters_regex="layers"), TargetNotFound, "in no parameter's name"),
         (FullConfig(freeze_parameters_ratio=1.5), UnsupportedConfig, "expected 0 to 1"),
         (FullConfig(freeze_parameters_ratio=1), UnsupportedConfig, "leaves nothing"),
-        (FullConfig(vit_lr=1e-5), UnsupportedConfig, "no vision parameter trains"),
     ],
 )
 def test_options_without_effect_are_refused(config: FullConfig, error: type[Exception], message: str) -> None:

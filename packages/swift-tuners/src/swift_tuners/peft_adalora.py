@@ -19,10 +19,10 @@ from peft.tuners.adalora import RankAllocator
 from torch import Tensor, nn
 
 from .errors import CheckpointMismatch, UnsupportedConfig
+from .late_writing import write_weights
 from .peft_checkpoint import KEY_PREFIX, write_peft_config
 from .peft_layers import plain_key
 from .peft_tuner import PEFT_WEIGHTS_FILE, PeftTuner
-from .weights import write_safetensors
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -153,7 +153,7 @@ class AdaLoraTuner(PeftTuner):
     def save(self, folder: Path) -> None:
         """Write a PEFT checkpoint with the ranks that are left, and beside it what training on needs."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_safetensors({KEY_PREFIX + key: each for key, each in self.state().items()}, folder / PEFT_WEIGHTS_FILE)
+        write_weights({KEY_PREFIX + key: each for key, each in self.state().items()}, folder / PEFT_WEIGHTS_FILE)
         written = copy.deepcopy(self.ada_config)
         written.rank_pattern = self._kept()
         write_peft_config(written, self.model, folder)

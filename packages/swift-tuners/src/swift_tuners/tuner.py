@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Union
 
 from .errors import CannotMerge, UnsupportedConfig
-from .weights import check_state, read_safetensors, write_safetensors
+from .late_writing import write_weights
+from .weights import check_state, read_safetensors
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -205,7 +206,7 @@ class Tuner(ABC, Generic[ConfigT]):
     def save(self, folder: Path) -> None:
         """Write config and weights into a folder, which is made if it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_safetensors(self.state(), folder / WEIGHTS_FILE)
+        write_weights(self.state(), folder / WEIGHTS_FILE)
         fields = {"kind": self.kind, **self.config_fields()}
         (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         self.save_training_state(folder)
@@ -224,7 +225,7 @@ class Tuner(ABC, Generic[ConfigT]):
         """Write `training_state` into a folder, if there is some."""
         state = self.training_state()
         if state:
-            write_safetensors(state, folder / TRAINING_STATE_FILE)
+            write_weights(state, folder / TRAINING_STATE_FILE)
 
     def read_training_state(self, folder: Path) -> None:
         """Take over the training state in a folder, if there is one."""

@@ -15,7 +15,6 @@ from ..args import TunerArgs
 from ..errors import TargetNotFound, UnsupportedConfig
 from ..laws import Laws
 from ..registry import nearest
-from ..tuner import ParamGroup
 from ._host_training import HostTuner, Place, own_parameters
 
 if TYPE_CHECKING:
@@ -45,10 +44,6 @@ class FullConfig(TunerArgs):
     """Leave the towers for pictures, video and sound as they are."""
     freeze_aligner: bool = True
     """Leave what brings their output to the language model as it is."""
-    vit_lr: float | None = None
-    """Learning rate of the towers; by default the run's."""
-    aligner_lr: float | None = None
-    """Learning rate of what brings their output to the language model; by default the run's."""
     restorable: bool = True
     """Keep a copy of the original weights in main memory, so that the tuner can be switched off and taken off."""
 
@@ -83,9 +78,9 @@ class FullTuner(HostTuner[FullConfig]):
             raise UnsupportedConfig(f"freeze_parameters_ratio={config.freeze_parameters_ratio!r}; expected 0 to 1")
         packed = _packed_weights(model)
         names = [*places, *packed]
-        self._parts = _parts_of(model, names)
+        parts = _parts_of(model, names)
         flags = {"language": config.freeze_llm, "vision": config.freeze_vit, "projector": config.freeze_aligner}
-        frozen = {name for name in names if flags[self._parts[name]]}
+        frozen = {name for name in names if flags[parts[name]]}
         frozen |= _match(names, config.freeze_parameters, config.freeze_parameters_regex, option="freeze_parameters")
         frozen |= _lowest(places, config.freeze_parameters_ratio)
         frozen -= _match(
@@ -103,22 +98,7 @@ class FullTuner(HostTuner[FullConfig]):
                 f"full tuner {self.name!r} leaves nothing of {type(model).__name__} to train; freeze less, "
                 "or name trainable_parameters"
             )
-        for option, part in (("vit_lr", "vision"), ("aligner_lr", "projector")):
-            if getattr(config, option) is not None and part not in {self._parts[name] for name in chosen}:
-                raise UnsupportedConfig(
-                    f"{option}={getattr(config, option)!r} has no effect: no {part} parameter trains; leave it out, "
-                    "or unfreeze that side (freeze_vit, freeze_aligner)"
-                )
         return chosen
-
-    def param_groups(self, learning_rate: float) -> list[ParamGroup]:
-        """Return the parameters of each side with its learning rate."""
-        rates = {"language": None, "vision": self.config.vit_lr, "projector": self.config.aligner_lr}
-        groups: dict[float, list[nn.Parameter]] = {}
-        for name, place in self.weights.places.items():
-            rate = rates[self._parts[name]]
-            groups.setdefault(learning_rate if rate is None else rate, []).append(place.parameter)
-        return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
 
 
 def _parts_of(model: nn.Module, places: Collection[str]) -> dict[str, str]:
