@@ -11,9 +11,9 @@ import pytest
 from swift_data import ChatRow, Origin
 from swift_templates import Conversation, Message, Template, TemplateArgs, ToolCall
 from swift_train.errors import InvalidTrainArgs, NothingToTrain, RefusedRow
-from swift_train.memory import MIB, estimate_memory, read_peak_mib
+from swift_train.memory import MIB, estimate_memory, plan_memory, read_peak_mib
 from swift_train.report import Plan, describe_plan
-from swift_train.samples import Encoder, Samples, encode_rows, plan_packs
+from swift_train.samples import Encoder, RunData, Samples, encode_rows, plan_packs
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -78,13 +78,13 @@ def test_a_plan_shows_the_trained_tokens_and_every_count(model_folder: Path) -> 
     model = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 1, bias=False))
     model[0].requires_grad_(False)
     plan = Plan(
-        training=samples,
-        validation=None,
-        skipped_rows={"no answer": 1, "not JSON": 2},
+        data=RunData(
+            training=samples, validation=None, training_rows=ROWS, skipped_rows={"no answer": 1, "not JSON": 2}
+        ),
         num_packs=1,
         num_steps=7,
         global_batch=4,
-        memory=estimate_memory(model, tokens=5, trained_tokens=2, checkpointing=False),
+        memory=plan_memory(model, tokens=5, trained_tokens=2, checkpointing=False),
     )
     text = "\n".join(describe_plan(plan, Template.from_folder(model_folder), model))
     assert "«This is an example<|im_end|>»" in text
@@ -116,6 +116,17 @@ def test_memory_is_counted_by_hand() -> None:
     assert estimate.activations_mib == pytest.approx((3 * 10 * 144 + 2 * 4 * 100) * 4 / MIB)
 
 
+def test_activations_are_computed_again_only_where_memory_asks_for_it() -> None:
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=8, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2
+    )
+    model = LlamaForCausalLM(config)
+    few, many = (plan_memory(model, tokens=tokens, trained_tokens=4, checkpointing=None) for tokens in (10, 10**10))
+    assert (few.checkpointing, many.checkpointing) == (False, True)
+    assert many.estimate == estimate_memory(model, tokens=10**10, trained_tokens=4, checkpointing=True)
+    assert plan_memory(model, tokens=10, trained_tokens=4, checkpointing=True).checkpointing
+
+
 def test_peak_memory_grows_with_what_is_held() -> None:
     before = read_peak_mib()
     held = np.ones(int(before + 200) * MIB // 8)
@@ -142,13 +153,11 @@ def describe(samples: Samples, model_folder: Path) -> str:
     """Return what is said about samples before they are trained on."""
     model = nn.Linear(10, 1)
     plan = Plan(
-        training=samples,
-        validation=None,
-        skipped_rows={},
+        data=RunData(training=samples, validation=None, training_rows=ROWS, skipped_rows={}),
         num_packs=len(samples.encoded),
         num_steps=1,
         global_batch=1,
-        memory=estimate_memory(model, tokens=5, trained_tokens=2, checkpointing=False),
+        memory=plan_memory(model, tokens=5, trained_tokens=2, checkpointing=False),
     )
     return "\n".join(describe_plan(plan, Template.from_folder(model_folder), model))
 

@@ -17,7 +17,11 @@ from swift_train import SftArgs, measure_leak, run_sft
 from swift_train.algorithms.sft import Sft
 from swift_train.args import TrainArgs
 from swift_train.batches import PackDataset
+from swift_train.document_attention import find_attention
 from swift_train.errors import TrainingDiverged
+from swift_train.head import find_head
+from swift_train.resuming import RunFingerprint
+from swift_train.run_state import SavingSettings
 from swift_train.trainer import Trainer, TrainerSettings
 from swift_train.training_arguments import build_training_arguments
 from swift_tuners import LoraConfig, Swift
@@ -25,6 +29,17 @@ from swift_tuners.peft_tuner import PeftTuner
 from swift_tuners.tuner import ParamGroup
 from swift_tuners.tuners.lora import LoraArgs
 from transformers import LlamaForCausalLM, MambaConfig, MambaForCausalLM
+
+FINGERPRINT = RunFingerprint(
+    base_model=None,
+    base_revision=None,
+    algorithm="sft",
+    dataset="",
+    num_samples=2,
+    packing_length=None,
+    global_batch=1,
+    data_seed=None,
+)
 
 
 def arguments(model: Path, rows: Path, output: Path, **train: object) -> SftArgs:
@@ -101,12 +116,19 @@ def make_trainer(model_folder: Path, tmp_path: Path, samples: list[Encoded], *, 
     args = arguments(model_folder, Path("unused"), tmp_path, gradient_accumulation_steps=1)
     return Trainer(
         model,
-        build_training_arguments(args, tmp_path, num_packs=len(packs), num_processes=1),
+        build_training_arguments(args, tmp_path, num_packs=len(packs), global_batch=1),
         algorithm=Sft(),
         train_packs=packs,
         eval_packs=packs,
-        settings=TrainerSettings(pad_token_id=pad, data_seed=None),
-        save=lambda folder: None,
+        settings=TrainerSettings(
+            global_batch=1,
+            max_tokens=64,
+            pad_token_id=pad,
+            data_seed=None,
+            head=find_head(model, vocabulary=512),
+            attention=find_attention(model, longest=64),
+        ),
+        saving=SavingSettings(save=lambda folder: None, fingerprint=FINGERPRINT),
         callbacks=[],
     )
 
@@ -128,7 +150,6 @@ def weighted_mean_by_hand(model: torch.nn.Module) -> float:
 @pytest.mark.parametrize("pad", [None, 0], ids=["joined", "padded"])
 def test_evaluation_is_the_weighted_token_mean(model_folder: Path, tmp_path: Path, pad: int | None) -> None:
     trainer = make_trainer(model_folder, tmp_path, SAMPLES, pad=pad)
-    trainer.args.per_device_eval_batch_size = 2
     assert trainer.evaluate()["eval_loss"] == pytest.approx(weighted_mean_by_hand(trainer.host.eval()), rel=1e-5)
 
 
@@ -136,9 +157,9 @@ def test_joined_and_padded_samples_give_the_same_gradient(model_folder: Path, tm
     gradients = []
     for pad, batch in ((None, collate(SAMPLES)), (0, collate_padded(SAMPLES, 0))):
         trainer = make_trainer(model_folder, tmp_path, SAMPLES, pad=pad)
-        inputs, denominator = trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))
+        ((passes,), denominator) = trainer.get_batch_samples(iter([[batch]]), 1, torch.device("cpu"))
         assert denominator.item() == 4.5  # by hand: 1 + 2 + 0.5 + 1
-        trainer.compute_loss(trainer.host, inputs[0], num_items_in_batch=denominator).backward()
+        trainer.training_step(trainer.host, passes, num_items_in_batch=denominator)
         gradients.append(dict(trainer.host.named_parameters())["model.layers.0.mlp.up_proj.weight"].grad)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
 

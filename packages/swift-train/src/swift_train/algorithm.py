@@ -69,6 +69,13 @@ class Algorithm(ABC, Generic[Row]):
         how a batch is split into micro-batches, packs or processes.
         """
 
+    def gradient_of_logps(self, weights_N: Tensor) -> Tensor | None:
+        """Return the loss's gradient with respect to `logps_N`, up to one factor; None where it is not known before.
+
+        Where it is known, as for a weighted sum, a head that trains has its gradient made in the forward pass.
+        """
+        return None
+
     def denominator(self, batch: Batch) -> float:
         """Return what a micro-batch adds to the divisor of the loss: by default its summed weights."""
         return float(batch.loss_scale[:, 1:].sum())

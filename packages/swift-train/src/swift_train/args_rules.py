@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from swift_data.args import DataArgs
 from swift_tuners.args import chosen_options
@@ -10,6 +11,7 @@ from swift_tuners.tuners.lora import LoraArgs
 
 from .args import SftArgs, TrainArgs
 from .errors import InvalidTrainArgs
+from .optimizer_args import find_optimizer_options_without_effect, resolve_optimizer
 
 
 def check_args(args: SftArgs) -> None:
@@ -40,6 +42,7 @@ def check_args(args: SftArgs) -> None:
         raise InvalidTrainArgs(
             f"device_map is {args.model.device_map!r}; in training each process has one device of its own: leave it out"
         )
+    resolve_optimizer(args.optimizer)
     _check_positive(args)
     _check_ranges(args)
 
@@ -66,17 +69,24 @@ def find_options_without_effect(args: SftArgs) -> list[str]:
     if data.split_dataset_ratio > 0 and data.val_dataset:
         found.append("split_dataset_ratio beside --val_dataset")
     if not has_validation:
-        names = ("eval_steps", "eval_on_start", "per_device_eval_batch_size")
+        names = ("eval_steps", "eval_on_start")
         given = [name for name in names if getattr(train, name) != getattr(default_train, name)]
         found += [f"{name} without --val_dataset or --split_dataset_ratio" for name in given]
+    if train.per_device_eval_batch_size != default_train.per_device_eval_batch_size:
+        found.append("per_device_eval_batch_size: evaluation fills its forward passes, see --max_tokens_per_forward")
     if train.max_steps > 0 and train.num_train_epochs != default_train.num_train_epochs:
         found.append("num_train_epochs beside --max_steps")
     if isinstance(args.tuner, LoraArgs) and args.tuner.target_regex and args.tuner.target_modules != ["all-linear"]:
         found.append("target_modules beside --target_regex")
     if train.resume_from_checkpoint:
-        if train.output_dir != default_train.output_dir or train.add_version != default_train.add_version:
+        goes_on_elsewhere = Path(train.output_dir).resolve() not in Path(train.resume_from_checkpoint).resolve().parents
+        if goes_on_elsewhere and (train.output_dir, train.add_version) != (
+            default_train.output_dir,
+            default_train.add_version,
+        ):
             found.append("output_dir and add_version beside --resume_from_checkpoint: a run goes on in its own folder")
         found.append("the tuner's options beside --resume_from_checkpoint: the checkpoint's tuners go on")
+    found += find_optimizer_options_without_effect(args.optimizer)
     return [f"Without effect: {each}." for each in found]
 
 
@@ -85,6 +95,7 @@ def _check_positive(args: SftArgs) -> None:
     counts = {
         "per_device_train_batch_size": train.per_device_train_batch_size,
         "per_device_eval_batch_size": train.per_device_eval_batch_size,
+        "max_tokens_per_forward": train.max_tokens_per_forward,
         "gradient_accumulation_steps": train.gradient_accumulation_steps,
         "num_train_epochs": train.num_train_epochs,
         "learning_rate": train.learning_rate,
@@ -108,7 +119,6 @@ def _check_ranges(args: SftArgs) -> None:
     ranges = {
         "warmup_ratio": (0 <= train.warmup_ratio <= 1, "0 to 1"),
         "weight_decay": (0 <= train.weight_decay < math.inf, "0 or more"),
-        "adam_beta2": (0 <= train.adam_beta2 < 1, "0 or more, below 1"),
         "max_grad_norm": (0 <= train.max_grad_norm < math.inf, "0 (no limit) or more"),
         "seed": (0 <= train.seed < 2**32, "0 to 4294967295"),
     }

@@ -1,18 +1,20 @@
-"""Which samples go into which forward pass, on which process.
+"""Which samples make an optimizer step, on which process, and in which forward passes.
 
 The order of an epoch is a permutation drawn from (seed, epoch) alone. It is cut into global batches, one per optimizer
-step, and each global batch is dealt out to processes and forward passes; so the same samples make the same step however
-many processes there are. Where a global batch does not fill every forward pass, the gap is filled with samples whose
-weight is zero: they change nothing.
+step; so the same samples make the same step however many processes there are. How a global batch is computed is another
+question, and changes nothing but the time: its packs are dealt out so that processes have equally many tokens, and each
+process joins what it has into as few forward passes as its memory allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
-from swift_data.packing import Batch, collate, collate_padded
+from swift_data.encoded_rows import EncodedRows
+from swift_data.packing import Batch, collate, collate_padded, pack
 from swift_data.rows import order
 from swift_templates.encoded import Encoded
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -29,6 +31,15 @@ class PackDataset(Dataset[Pack]):
         self.samples = samples
         self.packs = packs
 
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each pack."""
+        encoded = self.samples
+        lengths = np.asarray(encoded.lengths if isinstance(encoded, EncodedRows) else list(map(len, encoded)))
+        counts = np.fromiter(map(len, self.packs), dtype=np.int64, count=len(self.packs))
+        indices = np.fromiter(chain.from_iterable(self.packs), dtype=np.int64, count=int(counts.sum()))
+        return [int(each) for each in np.add.reduceat(lengths[indices], np.cumsum(counts) - counts)]
+
     def __len__(self) -> int:
         return len(self.packs)
 
@@ -39,49 +50,56 @@ class PackDataset(Dataset[Pack]):
 
 
 class GlobalBatchSampler(Sampler[list[Index]]):
-    """The forward passes of one process, in order.
+    """The packs of one process for each optimizer step, in order.
 
     Args:
-        num_packs: how many packs there are.
-        per_device: packs in one forward pass.
-        accumulation: forward passes of one process in one optimizer step.
+        sizes: tokens of each pack.
+        global_batch: packs in one optimizer step, of all processes together.
         num_processes: processes that share a global batch.
         rank: this process.
         seed: of the order; None keeps the packs in their own order.
     """
 
     def __init__(
-        self, num_packs: int, *, per_device: int, accumulation: int, num_processes: int, rank: int, seed: int | None
+        self, sizes: Sequence[int], *, global_batch: int, num_processes: int, rank: int, seed: int | None
     ) -> None:
-        self.num_packs = num_packs
-        self.per_device = per_device
-        self.accumulation = accumulation
+        self.sizes = sizes
+        self.global_batch = global_batch
         self.num_processes = num_processes
         self.rank = rank
         self.seed = seed
         self.epoch = 0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one pass over the packs."""
-        return -(-self.num_packs // (self.per_device * self.accumulation * self.num_processes))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration takes."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.steps_per_epoch * self.accumulation
+        """Return the optimizer steps in one pass over the packs."""
+        return -(-len(self.sizes) // self.global_batch)
 
     def __iter__(self) -> Iterator[list[Index]]:
-        indices = np.arange(self.num_packs) if self.seed is None else order(self.num_packs, self.seed, self.epoch)
-        size = self.per_device * self.accumulation * self.num_processes
-        for start in range(0, self.num_packs, size):
-            chosen = [int(each) for each in indices[start : start + size]]
-            chosen += [~chosen[0]] * (size - len(chosen))
-            for turn in range(self.accumulation):
-                first = (turn * self.num_processes + self.rank) * self.per_device
-                yield chosen[first : first + self.per_device]
+        num_packs = len(self.sizes)
+        indices = np.arange(num_packs) if self.seed is None else order(num_packs, self.seed, self.epoch)
+        for start in range(0, num_packs, self.global_batch):
+            chosen = [int(each) for each in indices[start : start + self.global_batch]]
+            yield deal([int(self.sizes[each]) for each in chosen], chosen, self.num_processes)[self.rank]
+
+
+def deal(sizes: Sequence[int], indices: Sequence[Index], num_processes: int) -> list[list[Index]]:
+    """Deal packs out so that processes have about equally many tokens; one that gets none has a filler.
+
+    The largest goes first, each to the process that has least.
+    """
+    if num_processes == 1:
+        return [list(indices)]
+    dealt: list[list[Index]] = [[] for _ in range(num_processes)]
+    tokens = [0] * num_processes
+    for place in sorted(range(len(indices)), key=lambda place: -sizes[place]):
+        least = tokens.index(min(tokens))
+        dealt[least].append(indices[place])
+        tokens[least] += sizes[place]
+    return [each or [~indices[0]] for each in dealt]
 
 
 class EpochDataLoader(DataLoader[Pack]):
@@ -93,17 +111,46 @@ class EpochDataLoader(DataLoader[Pack]):
             self.batch_sampler.set_epoch(epoch)
 
 
-def collate_packs(packs: Sequence[Pack], *, pad_token_id: int | None) -> Batch:
-    """Make one batch of some packs: end to end without padding, or a padded row for each sample.
+@dataclass(frozen=True, kw_only=True)
+class StepCollator:
+    """Makes the forward passes of one optimizer step on one process.
 
-    Args:
-        packs: what the sampler chose for one forward pass.
-        pad_token_id: None joins all samples end to end; a token id pads each to the longest instead, for models whose
-        attention
-            cannot keep joined samples apart.
+    Attributes:
+        pad_token_id: None joins samples end to end; a token id pads each to the longest of its pass instead, for
+            models that cannot keep joined samples apart.
+        max_tokens: most tokens of a forward pass, padding included; a larger pack has one of its own.
     """
-    samples = [sample for pack in packs for sample in pack]
-    return collate(samples) if pad_token_id is None else collate_padded(samples, pad_token_id)
+
+    pad_token_id: int | None
+    max_tokens: int
+
+    def __call__(self, packs: Sequence[Pack]) -> list[Batch]:
+        """Return one batch per forward pass. The samples of a pack stay together."""
+        if self.pad_token_id is not None:
+            return [
+                collate_padded([sample for index in each for sample in packs[index]], self.pad_token_id)
+                for each in self._pad_alike(packs)
+            ]
+        sizes = [sum(map(len, each)) for each in packs]
+        media = [any(sample.media for sample in each) for each in packs]
+        passes = pack(sizes, max(self.max_tokens, *sizes), alone=media)
+        return [collate([sample for index in each for sample in packs[index]]) for each in passes]
+
+    def _pad_alike(self, packs: Sequence[Pack]) -> list[list[int]]:
+        """Put packs of about the same length into one forward pass, so that little is padded."""
+        passes: list[list[int]] = []
+        num_rows = longest = 0
+        for index in sorted(range(len(packs)), key=lambda index: -max(map(len, packs[index]))):
+            num_rows += len(packs[index])
+            has_media = any(sample.media for sample in packs[index])
+            if not passes or num_rows * longest > self.max_tokens or has_media:
+                passes.append([])
+                num_rows, longest = len(packs[index]), max(map(len, packs[index]))
+            passes[-1].append(index)
+            if has_media:
+                # Nothing joins it.
+                longest = self.max_tokens + 1
+        return passes
 
 
 def _without_weight(sample: Encoded) -> Encoded:

@@ -10,11 +10,15 @@ import resource
 import sys
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
 MIB = 1024 * 1024
+
+_SHARE_OF_FREE = 0.7
+"""An estimate may be a quarter too low, and others want memory too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,42 @@ def estimate_memory(
         optimizer_mib=sum(each.numel() for each in trained) * optimizer_bytes / MIB,
         activations_mib=_activations_mib(model, tokens, trained_tokens, checkpointing),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """What a run's step takes, and whether it computes activations again to take that little."""
+
+    estimate: MemoryEstimate
+    checkpointing: bool
+
+
+def plan_memory(model: nn.Module, *, tokens: int, trained_tokens: int, checkpointing: bool | None) -> MemoryPlan:
+    """Estimate a step's memory, and choose checkpointing only where a step would not fit without it.
+
+    Args:
+        model: with its tuners attached.
+        tokens: most tokens in one forward pass.
+        trained_tokens: how many of them carry a weight.
+        checkpointing: what the user wants; None lets the estimate decide.
+    """
+    estimates = {
+        again: estimate_memory(model, tokens=tokens, trained_tokens=trained_tokens, checkpointing=again)
+        for again in (False, True)
+    }
+    if checkpointing is None:
+        # The weights are there already.
+        needed = estimates[False].total_mib - estimates[False].weights_mib
+        checkpointing = needed > _SHARE_OF_FREE * read_free_mib()
+    return MemoryPlan(estimate=estimates[checkpointing], checkpointing=checkpointing)
+
+
+def read_free_mib() -> float:
+    """Return the memory that this process can still take: of its GPU if it has one, else of the machine."""
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        return free / MIB
+    return psutil.virtual_memory().available / MIB
 
 
 def read_peak_mib() -> float:

@@ -7,30 +7,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .args import TrainArgs
-from .checkpoints import check_checkpoint
 from .errors import OutputFolderTaken, OutputNotWritable
 
 
-def choose_folder(args: TrainArgs) -> Path:
+def choose_folder(args: TrainArgs, *, goes_on: bool = False) -> Path:
     """Return the run's folder, without making it.
 
     A resumed run goes on in the folder of its checkpoint. Otherwise it is `output_dir/vN-DATE`, or `output_dir` itself
     with `add_version=False`.
 
+    Args:
+        args: what the user said, with the checkpoint that is meant.
+        goes_on: `output_dir` itself may hold what a run left that was killed before its first checkpoint.
+
     Raises:
         OutputFolderTaken: `output_dir` itself is to be used and is not empty.
-        BrokenCheckpoint: the checkpoint to resume from is not whole.
     """
     if args.resume_from_checkpoint:
-        checkpoint = Path(args.resume_from_checkpoint)
-        check_checkpoint(checkpoint)
-        return checkpoint.resolve().parent
+        return Path(args.resume_from_checkpoint).resolve().parent
     base = Path(args.output_dir)
     if base.exists() and not base.is_dir():
         raise OutputFolderTaken(f"output_dir {str(base)!r} is a file; expected a folder or a new name")
     if args.add_version:
         return base / f"v{_next_version(base)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if base.exists() and any(base.iterdir()):
+    if not goes_on and base.exists() and any(base.iterdir()):
         raise OutputFolderTaken(
             f"output_dir {str(base)!r} holds another run or other files; expected an empty or a new folder; "
             "name another, resume with --resume_from_checkpoint, or leave out --add_version false"

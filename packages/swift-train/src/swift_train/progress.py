@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Never, TypeAlias, cast
 
+from swift_tuners.tuner import JSON
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-from .checkpoints import remove_old, write_manifest
 
 if TYPE_CHECKING:
     from swift_tuners import SwiftModel
     from torch.optim import Optimizer
 
+    from .divergence import LossGuard
     from .trainer import Trainer
 
+LogLine: TypeAlias = dict[str, JSON]
+"""A line of the log: 'step', and whatever was logged after it."""
 LOG_FILE = "logging.jsonl"
 CURVE_FILE = "loss.png"
 
@@ -74,10 +77,16 @@ class ProgressBar(TrainerCallback):
 
 
 class TunerSteps(TrainerCallback):
-    """Tells the tuners of each step that is done, for those with a schedule of their own."""
+    """Tells the tuners of each step that is done, for those with a schedule of their own.
 
-    def __init__(self, model: SwiftModel) -> None:
+    Args:
+        model: with its tuners.
+        guard: of the loss; a step that it drops is none.
+    """
+
+    def __init__(self, model: SwiftModel, guard: LossGuard | None = None) -> None:
         self.model = model
+        self.guard = guard
 
     def on_optimizer_step(
         self,
@@ -88,16 +97,15 @@ class TunerSteps(TrainerCallback):
         **_: object,
     ) -> None:
         """Pass on the number of the step, which is done but not counted yet; its gradients are still there."""
-        self.model.on_step(state.global_step + 1, optimizer)
+        if self.guard is None or not self.guard.is_dropping:
+            self.model.on_step(state.global_step + 1, optimizer)
 
 
 class RunLog(TrainerCallback):
-    """A line of JSON for each log, and the manifest that completes each checkpoint."""
+    """A line of JSON for each log, in a file that a killed run may go on with."""
 
-    def __init__(self, trainer: Trainer, run: Path, *, save_total_limit: int | None = None) -> None:
-        self.trainer = trainer
+    def __init__(self, run: Path) -> None:
         self.run = run
-        self.save_total_limit = save_total_limit
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -105,10 +113,11 @@ class RunLog(TrainerCallback):
         """Forget what was logged after the step that a resumed run goes on from."""
         log = self.run / LOG_FILE
         if state.is_world_process_zero and log.exists():
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            log.write_text(
-                "".join(line for line in lines if json.loads(line)["step"] <= state.global_step), encoding="utf-8"
-            )
+            kept = [line for line in read_log(self.run) if cast("int", line["step"]) <= state.global_step]
+            # Killed while it writes, this would lose the log of all steps.
+            unfinished = log.with_name(f".{LOG_FILE}.tmp")
+            unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            unfinished.replace(log)
 
     def on_log(
         self,
@@ -124,22 +133,28 @@ class RunLog(TrainerCallback):
                 file.write(json.dumps({"step": state.global_step, "epoch": state.epoch, **logs}) + "\n")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Complete the checkpoint that was just written."""
-        # Every process writes its own files, and none goes on to the next checkpoint before this one is complete.
-        self.trainer.accelerator.wait_for_everyone()
-        if state.is_world_process_zero:
-            write_manifest(self.run / f"checkpoint-{state.global_step}")
-            if self.save_total_limit is not None:
-                remove_old(self.run, keep=self.save_total_limit)
-        self.trainer.accelerator.wait_for_everyone()
-        self.trainer.checkpoint_is_complete()
+        """Bring the log to the disk: a checkpoint that is there has its log lines, whatever happens to the machine."""
+        log = self.run / LOG_FILE
+        if state.is_world_process_zero and log.exists():
+            with log.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def read_log(run: Path) -> list[LogLine]:
+    """Return the lines of a run's log; what a killed process has left of its last line is none."""
+    *lines, rest = (run / LOG_FILE).read_text(encoding="utf-8").split("\n")
+    found: list[LogLine] = [json.loads(line) for line in lines if line]
+    try:
+        return [*found, json.loads(rest)] if rest else found
+    except ValueError:
+        return found
 
 
 def draw_curve(run: Path) -> Path | None:
     """Draw a run's logged losses as a PNG beside its log; None where nothing was logged."""
-    lines = [json.loads(line) for line in (run / LOG_FILE).read_text(encoding="utf-8").splitlines()]
-    curves: dict[str, list[tuple[int, float]]] = {
-        label: [(line["step"], line[name]) for line in lines if name in line]
+    lines = read_log(run)
+    curves: dict[str, list[tuple[float, float]]] = {
+        label: [(_number(line, "step"), _number(line, name)) for line in lines if name in line]
         for name, label in (("loss", "training"), ("eval_loss", "validation"))
     }
     if not any(curves.values()):
@@ -161,3 +176,7 @@ def draw_curve(run: Path) -> Path | None:
     figure.savefig(run / CURVE_FILE, dpi=120)
     pyplot.close(figure)
     return run / CURVE_FILE
+
+
+def _number(line: LogLine, name: str) -> float:
+    return cast("float", line[name])

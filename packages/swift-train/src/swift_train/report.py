@@ -10,49 +10,47 @@ from swift_templates.show import describe_sample
 from swift_templates.template import Template
 from torch import nn
 
-from .memory import MemoryEstimate
-from .samples import Samples
+from .memory import MemoryPlan
+from .samples import RunData, Samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is about to happen, in numbers."""
 
-    training: Samples
-    validation: Samples | None
-    skipped_rows: Mapping[str, int]
-    """How many bad rows were left out while loading, by reason."""
+    data: RunData
     num_packs: int
     num_steps: int
     global_batch: int
-    memory: MemoryEstimate
+    memory: MemoryPlan
 
 
 def describe_plan(plan: Plan, template: Template, model: nn.Module) -> Iterable[str]:
     """Yield the lines that are shown before training."""
-    sample = plan.training.encoded[0]
+    sample = plan.data.training.encoded[0]
     yield "A sample as the model sees it; the marked tokens are trained:"
     yield describe_sample(template, sample, color=sys.stdout.isatty())
     yield ""
-    yield f"training:    {_count(plan.training)}"
-    yield from _describe_rows(plan.training)
-    if plan.num_packs != len(plan.training.encoded):
+    yield f"training:    {_count(plan.data.training)}"
+    yield from _describe_rows(plan.data.training)
+    if plan.num_packs != len(plan.data.training.encoded):
         yield f"             packed into {plan.num_packs:,} batch rows"
-    if plan.validation is not None:
-        yield f"validation:  {_count(plan.validation)}"
-        yield from _describe_rows(plan.validation)
-    if plan.skipped_rows:
-        total = sum(plan.skipped_rows.values())
-        yield f"bad rows:    {total:,} left out (--on_bad_row skip): {_by_reason(plan.skipped_rows)}"
+    if plan.data.validation is not None:
+        yield f"validation:  {_count(plan.data.validation)}"
+        yield from _describe_rows(plan.data.validation)
+    if plan.data.skipped_rows:
+        total = sum(plan.data.skipped_rows.values())
+        yield f"bad rows:    {total:,} left out (--on_bad_row skip): {_by_reason(plan.data.skipped_rows)}"
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     total = sum(each.numel() for each in model.parameters())
     yield f"parameters:  {trained:,} of {total:,} train ({trained / total:.2%})"
     yield f"steps:       {plan.num_steps:,} of {plan.global_batch:,} batch rows each"
-    memory = plan.memory
+    memory = plan.memory.estimate
     activations = "unknown" if memory.activations_mib is None else f"{memory.activations_mib:,.0f}"
     yield (
         f"memory:      about {memory.total_mib:,.0f} MiB at the peak of a step (weights {memory.weights_mib:,.0f}, "
-        f"gradients {memory.gradients_mib:,.0f}, optimizer {memory.optimizer_mib:,.0f}, activations {activations})"
+        f"gradients {memory.gradients_mib:,.0f}, optimizer {memory.optimizer_mib:,.0f}, activations {activations}"
+        f"{', computed again in the backward pass' if plan.memory.checkpointing else ''})"
     )
 
 

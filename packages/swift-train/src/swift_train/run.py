@@ -20,9 +20,9 @@ from swift_templates.template import Template
 from swift_tuners import LoadedModel, SwiftModel, load_model, resolve_model
 from swift_tuners.checkpoint import SwiftConfig
 from swift_tuners.checkpoint_folder import describe_base
-from swift_tuners.errors import UnsupportedConfig
 from swift_tuners.models.load import choose_dtype
 from swift_tuners.models.resolve import ResolvedModel
+from swift_tuners.peft_quick_lora import quicken_lora
 from swift_tuners.tuner import Phase
 from torch import nn
 from transformers import PreTrainedModel, TrainerState
@@ -32,16 +32,21 @@ from .args import SftArgs
 from .args_rules import check_args, find_options_without_effect, uses_unsloth
 from .attach import attach_tuners
 from .batches import PackDataset
-from .checkpoints import find_checkpoints, remove_incomplete
+from .checkpoints import find_checkpoints
+from .divergence import LossGuard
 from .errors import CheckpointNotWritten, InvalidTrainArgs
-from .isolation import measure_leak
-from .memory import estimate_memory, read_peak_mib
+from .head import find_head
+from .joining import choose_joining
+from .memory import MemoryPlan, plan_memory, read_peak_mib
 from .output_folder import choose_folder, make_folder
 from .progress import ProgressBar, RunLog, TunerSteps, draw_curve
 from .report import Plan, describe_plan
-from .samples import Encoder, Samples, build_template, encode_rows, plan_packs
+from .resuming import LATEST, Resumption, RunFingerprint, check_same_run, digest_samples, find_resumption
+from .run_state import SavingSettings
+from .samples import Encoder, RunData, Samples, build_template, encode_rows, plan_packs
+from .stopping import RunStopped
 from .trainer import Trainer, TrainerSettings, build_trainer
-from .training_arguments import build_training_arguments
+from .training_arguments import build_training_arguments, count_global_batch, default_max_tokens
 
 MEASURED_PACKS = 64
 """Batch rows that are looked at to estimate what a step takes."""
@@ -75,13 +80,15 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     Raises:
         SwiftTrainError, SwiftDataError, SwiftTemplatesError, SwiftTunersError: what was said cannot be done; see their
         messages.
-        KeyboardInterrupt: after the unfinished checkpoint, if any, was removed.
+        RunStopped: SIGTERM or Ctrl-C came; the last step is saved.
     """
     check_args(args)
     processes = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=args.train.ddp_timeout))
     set_seed(args.train.seed)
-    folder = _agree_on_folder(args, processes)
     say = partial(print, flush=True) if processes.is_main_process else _say_nothing
+    wanted = args.train.resume_from_checkpoint
+    args = _agree_on_checkpoint(args, processes, say)
+    folder = _agree_on_folder(args, processes, goes_on=wanted == LATEST)
     for sentence in find_options_without_effect(args):
         say(sentence)
 
@@ -91,7 +98,32 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
         build_template, resolved.folder, args.template, args.model.new_special_tokens, args.model.max_model_len
     )
     encoder = Encoder(template=build(), algorithm=algorithm, build=build)
-    template = encoder.template
+    data = _encode(args, encoder, processes)
+    loaded = _load(args, resolved, encoder.template)
+    encoder.template.tokenizer.check_ids(loaded.new_tokens)
+    # Tuners may put a wrapper around the embedding.
+    vocabulary = cast("nn.Embedding", loaded.model.get_input_embeddings()).num_embeddings
+    _check_vocabulary(vocabulary, data.training)
+    model = attach_tuners(loaded, args, data.training, say)
+    trainer, memory = _build_trainer(args, model, loaded, encoder, data, processes, folder, say, vocabulary=vocabulary)
+    _check_steps_left(trainer, args)
+    model.plan_steps(trainer.args.max_steps)
+    plan = Plan(
+        data=data,
+        num_packs=len(cast("PackDataset", trainer.train_dataset)),
+        num_steps=trainer.args.max_steps,
+        global_batch=trainer.settings.global_batch,
+        memory=memory,
+    )
+    for line in describe_plan(plan, encoder.template, model):
+        say(line)
+    if processes.is_main_process:
+        make_folder(folder, on_output_dir, resumed_at=args.train.resume_from_checkpoint)
+    processes.wait_for_everyone()
+    return _train(trainer, folder, args, say)
+
+
+def _encode(args: SftArgs, encoder: Encoder, processes: PartialState) -> RunData:
     training_rows, validation_rows, skipped = _load_rows(args)
     encode = partial(
         encode_rows,
@@ -104,45 +136,88 @@ def run_sft(args: SftArgs, *, algorithm: str = "sft", on_output_dir: Callable[[P
     )
     # The first process of a machine encodes, and the others find what it wrote.
     with processes.local_main_process_first():
-        training = encode(training_rows, name="training")
-        validation = encode(validation_rows, name="validation") if validation_rows else None
+        return RunData(
+            training=encode(training_rows, name="training"),
+            validation=encode(validation_rows, name="validation") if validation_rows else None,
+            training_rows=training_rows,
+            skipped_rows=skipped,
+        )
 
-    loaded = _load(args, resolved, template)
-    template.tokenizer.check_ids(loaded.new_tokens)
-    # Tuners may put a wrapper around the embedding.
-    vocabulary = cast("nn.Embedding", loaded.model.get_input_embeddings()).num_embeddings
-    _check_vocabulary(vocabulary, training)
-    model = attach_tuners(loaded, args, training, say)
-    has_media = training.have_media or (validation is not None and validation.have_media)
-    pad_token_id = _choose_padding(model, args, template, vocabulary, say, has_media=has_media)
-    packing_length = _packing_length(args, template) if args.data.packing and pad_token_id is None else None
-    packs = PackDataset(training.encoded, plan_packs(training, packing_length=packing_length))
+
+def _build_trainer(
+    args: SftArgs,
+    model: SwiftModel,
+    loaded: LoadedModel,
+    encoder: Encoder,
+    data: RunData,
+    processes: PartialState,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    vocabulary: int,
+) -> tuple[Trainer, MemoryPlan]:
+    template = encoder.template
+    quicken_lora(model, lambda: model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device)))
+    joining = choose_joining(
+        model,
+        vocabulary=vocabulary,
+        longest=data.longest,
+        has_media=data.have_media,
+        wants_packing=args.data.packing,
+        say=say,
+    )
+    packing_length = _packing_length(args, template) if args.data.packing and not joining.pads else None
+    packs = PackDataset(data.training.encoded, plan_packs(data.training, packing_length=packing_length))
+    settings = TrainerSettings(
+        global_batch=count_global_batch(args.train, processes.num_processes),
+        max_tokens=args.train.max_tokens_per_forward or default_max_tokens(),
+        pad_token_id=template.pad_token_id if joining.pads else None,
+        data_seed=args.data.data_seed if args.data.dataset_shuffle else None,
+        head=find_head(model, vocabulary=vocabulary),
+        attention=joining.attention,
+        optimizer=args.optimizer,
+        name_sample=data.name_sample,
+        guard=LossGuard(args.train.on_nan, say=say),
+    )
+    memory = _plan_memory(model, packs, settings, args.train.gradient_checkpointing)
+    arguments = build_training_arguments(
+        args,
+        folder,
+        num_packs=len(packs),
+        global_batch=settings.global_batch,
+        checkpointing=memory.checkpointing,
+        finds_unused=any(each.phase is Phase.SCHEDULE for each in model.tuners.values()),
+    )
+    fingerprint = RunFingerprint(
+        base_model=loaded.name,
+        base_revision=loaded.revision,
+        algorithm=encoder.algorithm,
+        dataset=digest_samples(data.training.encoded, data.training.encoded.lengths),
+        num_samples=len(data.training.encoded),
+        packing_length=packing_length,
+        global_batch=settings.global_batch,
+        data_seed=settings.data_seed,
+    )
+    if args.train.resume_from_checkpoint:
+        check_same_run(Path(args.train.resume_from_checkpoint), fingerprint)
+    validation = data.validation
     trainer = build_trainer(
         model,
-        build_training_arguments(
-            args,
-            folder,
-            num_packs=len(packs),
-            num_processes=processes.num_processes,
-            finds_unused=any(each.phase is Phase.SCHEDULE for each in model.tuners.values()),
-        ),
-        algorithm=ALGORITHMS.load_class(algorithm)(),
+        arguments,
+        algorithm=ALGORITHMS.load_class(encoder.algorithm)(),
         train_packs=packs,
         eval_packs=PackDataset(validation.encoded, plan_packs(validation, packing_length=None)) if validation else None,
-        settings=TrainerSettings(
-            pad_token_id=pad_token_id, data_seed=args.data.data_seed if args.data.dataset_shuffle else None
+        settings=settings,
+        saving=SavingSettings(
+            save=partial(model.save_pretrained, swift_config=_describe_run(loaded, template)),
+            fingerprint=fingerprint,
+            keep=args.train.save_total_limit,
+            in_background=args.train.async_save,
+            say=say,
         ),
-        save=partial(model.save_pretrained, swift_config=_describe_run(loaded, template)),
-        callbacks=[TunerSteps(model)],
+        callbacks=[TunerSteps(model, settings.guard)],
     )
-    _check_steps_left(trainer, args)
-    model.plan_steps(trainer.args.max_steps)
-    for line in describe_plan(_plan(trainer, training, validation, skipped, args), template, model):
-        say(line)
-    if processes.is_main_process:
-        make_folder(folder, on_output_dir, resumed_at=args.train.resume_from_checkpoint)
-    processes.wait_for_everyone()
-    return _train(trainer, folder, args, say)
+    return trainer, memory
 
 
 def _load_rows(args: SftArgs) -> tuple[Sequence[ChatRow], Sequence[ChatRow], Mapping[str, int]]:
@@ -190,35 +265,6 @@ def _check_vocabulary(known: int, samples: Samples) -> None:
         )
 
 
-def _choose_padding(
-    model: SwiftModel,
-    args: SftArgs,
-    template: Template,
-    vocabulary: int,
-    say: Callable[[str], None],
-    *,
-    has_media: bool,
-) -> int | None:
-    joins = args.data.packing or args.train.per_device_train_batch_size > 1 or args.train.per_device_eval_batch_size > 1
-    if not joins:
-        return None
-    what = (
-        "--packing has no effect: samples are padded" if args.data.packing else "samples are padded instead of joined"
-    )
-    if has_media:
-        say(f"Rows have pictures, videos or sounds; {what}.")
-        return template.pad_token_id
-    try:
-        leak = measure_leak(model, vocabulary=vocabulary)
-    except UnsupportedConfig as error:
-        say(f"{error}; {what}.")
-        return template.pad_token_id
-    if leak.is_apart:
-        return None
-    say(f"This model does not keep joined samples apart (logits move by {leak.relative:.2f} of their spread); {what}.")
-    return template.pad_token_id
-
-
 def _packing_length(args: SftArgs, template: Template) -> int:
     length = args.data.packing_length or template.max_length
     if length is None:
@@ -236,49 +282,44 @@ def _describe_run(loaded: LoadedModel, template: Template) -> SwiftConfig:
     )
 
 
-def _agree_on_folder(args: SftArgs, processes: PartialState) -> Path:
-    chosen = [str(choose_folder(args.train)) if processes.is_main_process else ""]
+def _agree_on_checkpoint(args: SftArgs, processes: PartialState, say: Callable[[str], None]) -> SftArgs:
+    """Return the arguments with the checkpoint that 'latest', 'true' or a run's folder means."""
+    found = [Resumption(checkpoint=None)]
+    if processes.is_main_process:
+        found = [find_resumption(args.train.resume_from_checkpoint, output_dir=Path(args.train.output_dir))]
+        for note in found[0].notes:
+            say(note)
+    checkpoint = broadcast_object_list(found)[0].checkpoint
+    chosen = None if checkpoint is None else str(checkpoint)
+    return replace(args, train=replace(args.train, resume_from_checkpoint=chosen))
+
+
+def _agree_on_folder(args: SftArgs, processes: PartialState, *, goes_on: bool) -> Path:
+    chosen = [str(choose_folder(args.train, goes_on=goes_on)) if processes.is_main_process else ""]
     return Path(broadcast_object_list(chosen)[0])
 
 
-def _plan(
-    trainer: Trainer, training: Samples, validation: Samples | None, skipped: Mapping[str, int], args: SftArgs
-) -> Plan:
-    arguments, packs = trainer.args, trainer.train_dataset
-    assert isinstance(packs, PackDataset)
-    per_device = arguments.per_device_train_batch_size
+def _plan_memory(model: SwiftModel, packs: PackDataset, settings: TrainerSettings, wish: bool | None) -> MemoryPlan:
     # Where there are many, the longest tell what a step takes.
-    lengths = training.encoded.lengths
-    by_size = sorted(range(len(packs)), key=lambda index: -sum(lengths[each] for each in packs.packs[index]))
-    sizes = [
-        (sum(len(each) for each in pack), sum(each.num_trained for each in pack))
-        for pack in (packs[index] for index in by_size[:MEASURED_PACKS])
-    ]
-    tokens, trained = (max(column) * per_device for column in zip(*sizes, strict=True))
-    return Plan(
-        training=training,
-        validation=validation,
-        skipped_rows=skipped,
-        num_packs=len(packs),
-        num_steps=arguments.max_steps,
-        global_batch=per_device * arguments.gradient_accumulation_steps * arguments.world_size,
-        memory=estimate_memory(
-            trainer.host, tokens=tokens, trained_tokens=trained, checkpointing=args.train.gradient_checkpointing
-        ),
-    )
+    by_size = sorted(range(len(packs)), key=lambda index: -packs.sizes[index])[:MEASURED_PACKS]
+    sizes = [(packs.sizes[index], sum(each.num_trained for each in packs[index])) for index in by_size]
+    longest, all_tokens = sizes[0][0], sum(tokens for tokens, _ in sizes)
+    tokens = max(longest, min(settings.max_tokens, settings.global_batch * longest))
+    share = sum(trained for _, trained in sizes) / max(1, all_tokens)
+    return plan_memory(model, tokens=tokens, trained_tokens=round(tokens * share), checkpointing=wish)
 
 
 def _train(trainer: Trainer, folder: Path, args: SftArgs, say: Callable[[str], None]) -> RunResult:
     trainer.add_callback(ProgressBar(trainer))
-    trainer.add_callback(RunLog(trainer, folder, save_total_limit=args.train.save_total_limit))
+    trainer.add_callback(RunLog(folder))
     resume = Path(args.train.resume_from_checkpoint) if args.train.resume_from_checkpoint else None
     try:
         trainer.train_safely(resume)
-    except KeyboardInterrupt:
-        say(f"\nInterrupted after {trainer.state.global_step} steps. {_what_is_left(trainer, folder)}")
+    except RunStopped as stop:
+        say(f"\n{stop}. {_what_is_left(folder)}")
         raise
     except CheckpointNotWritten as error:
-        raise CheckpointNotWritten(f"{error}. {_what_is_left(trainer, folder)}") from error.__cause__
+        raise CheckpointNotWritten(f"{error}. {_what_is_left(folder)}") from error.__cause__
     checkpoint = folder / f"checkpoint-{trainer.state.global_step}"
     curve = draw_curve(folder) if trainer.args.should_save else None
     history = trainer.state.log_history
@@ -294,9 +335,7 @@ def _train(trainer: Trainer, folder: Path, args: SftArgs, say: Callable[[str], N
     return RunResult(folder=folder, checkpoint=checkpoint, curve=curve, eval_loss=losses[-1] if losses else None)
 
 
-def _what_is_left(trainer: Trainer, folder: Path) -> str:
-    if trainer.args.should_save:
-        remove_incomplete(folder, step=trainer.state.global_step)
+def _what_is_left(folder: Path) -> str:
     whole = find_checkpoints(folder)
     if not whole:
         return f"No checkpoint was complete yet in {str(folder)!r}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -99,6 +99,33 @@ class Samples:
     def num_trained(self) -> int:
         """Tokens that carry a weight."""
         return self.encoded.counts.num_trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """All that a run reads."""
+
+    training: Samples
+    validation: Samples | None
+    training_rows: Sequence[ChatRow]
+    """What the training samples were made of."""
+    skipped_rows: Mapping[str, int]
+    """How many bad rows were left out while loading, by reason."""
+
+    @property
+    def have_media(self) -> bool:
+        """Whether there are pictures, videos or sounds among the samples."""
+        return self.training.have_media or (self.validation is not None and self.validation.have_media)
+
+    def name_sample(self, index: int) -> str:
+        """Say which file and line a training sample is from."""
+        return str(self.training_rows[int(self.training.encoded.row_indices[index])].origin)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample."""
+        every = [each for each in (self.training, self.validation) if each is not None]
+        return max(int(each.encoded.lengths.max()) for each in every)
 
 
 @dataclass(frozen=True, kw_only=True)

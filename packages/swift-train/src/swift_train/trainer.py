@@ -1,57 +1,77 @@
 """The training step: transformers' Trainer, taught one weight per token.
 
-The trainer is blind to the algorithm. It computes the log-probability of every token that carries a weight, and of no
+The trainer is blind to the algorithm. It gets the log-probability of every token that carries a weight, and of no
 other; hands them to `Algorithm.loss`; and divides by the algorithm's denominator over the whole global batch, all
-processes and forward passes together.
-
-B rows, T tokens, K columns in which some row has a weight, N tokens with a weight, V vocabulary.
+processes and forward passes together. What transformers' loop takes for one batch is all that this process has of a
+global batch: its forward passes are made here, as many as its memory asks for.
 """
 
 from __future__ import annotations
 
-import inspect
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from accelerate.utils import DistributedType
 from swift_data.packing import Batch
-from swift_kernels import token_logps
 from swift_tuners import SwiftModel
+from swift_tuners.tuner import JSON
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, SchedulerType, TrainerCallback, TrainingArguments
-from transformers import Trainer as HfTrainer
-from transformers.training_args import OptimizerNames
 
-from .algorithm import Algorithm, WeightedTokens
-from .batches import EpochDataLoader, GlobalBatchSampler, Pack, PackDataset, collate_packs
-from .checkpoints import MANIFEST
-from .errors import CheckpointNotWritten, InvalidTrainArgs, TrainingDiverged
+from .algorithm import Algorithm
+from .batches import EpochDataLoader, GlobalBatchSampler, PackDataset, StepCollator
+from .divergence import LossGuard, find_sample, sum_by_sequence
+from .document_attention import DocumentAttention
+from .errors import InvalidTrainArgs, TrainingDiverged
+from .forward_pass import ForwardPass
+from .head import HeadTap
+from .optimizer import build_optimizer
+from .optimizer_args import OptimizerArgs
+from .optimizer_state import inner_optimizer
+from .parameter_optimizer import ParameterOptimizer
+from .parameter_places import OptimizerGroup, split_by_part
+from .run_state import SavingSettings, UnkillableSaving
 
-ModelInputs = dict[str, Tensor]
-_MEDIA = "media:"
+# Packs that are taken together in evaluation, so that forward passes are well filled.
+_EVAL_PACKS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """What a run decided about its batches.
+    """What a run decided about its batches and forward passes.
 
     Attributes:
+        global_batch: packs in one optimizer step, of all processes together.
+        max_tokens: most tokens in one forward pass; a larger pack has one of its own.
         pad_token_id: None joins samples end to end; a token id pads them, for models that leak across joined samples.
         data_seed: of the order of each epoch; None keeps the given order.
+        head: see `ForwardPass`.
+        attention: see `ForwardPass`.
+        optimizer: which, and its options.
+        name_sample: says which file and line a sample is from, by its number.
+        guard: decides what becomes of a step whose loss is not finite.
     """
 
+    global_batch: int
+    max_tokens: int
     pad_token_id: int | None
     data_seed: int | None
+    head: HeadTap | None = None
+    attention: DocumentAttention | None = None
+    optimizer: OptimizerArgs = field(default_factory=OptimizerArgs)
+    name_sample: Callable[[int], str] = str
+    guard: LossGuard = field(default_factory=lambda: LossGuard("stop", say=print))
 
 
-class Trainer(HfTrainer):
+class Trainer(UnkillableSaving):
     """Train a model by an algorithm.
 
     Args:
@@ -61,7 +81,7 @@ class Trainer(HfTrainer):
         train_packs: packs of samples to train on.
         eval_packs: packs to evaluate on, or None.
         settings: see `TrainerSettings`.
-        save: writes what `infer` and `export` need into a folder; called on one process.
+        saving: see `SavingSettings`.
         callbacks: transformers' own.
     """
 
@@ -74,7 +94,7 @@ class Trainer(HfTrainer):
         train_packs: PackDataset,
         eval_packs: PackDataset | None,
         settings: TrainerSettings,
-        save: Callable[[Path], object],
+        saving: SavingSettings,
         callbacks: list[TrainerCallback],
     ) -> None:
         super().__init__(
@@ -87,43 +107,49 @@ class Trainer(HfTrainer):
         self.host = model
         self.algorithm = algorithm
         self.settings = settings
+        self.forward_pass = ForwardPass(
+            host=model, algorithm=algorithm, head=settings.head, attention=settings.attention
+        )
         self.tokens_seen = 0
-        self._save_folder = save
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._saving = False
+        self.guard = settings.guard
+        self._last_loss = torch.zeros((), device=arguments.device)
+        self.set_up_saving(saving)
 
     def get_train_dataloader(self) -> EpochDataLoader:
-        """Return the loader of this process's forward passes; see `GlobalBatchSampler`."""
+        """Return the loader of this process's share of each optimizer step; see `GlobalBatchSampler`."""
         assert isinstance(self.train_dataset, PackDataset), "given to the constructor"
-        return self._loader(
-            self.train_dataset,
-            per_device=self.args.per_device_train_batch_size,
-            accumulation=self.args.gradient_accumulation_steps,
-            seed=self.settings.data_seed,
-        )
+        return self._loader(self.train_dataset, global_batch=self.settings.global_batch, seed=self.settings.data_seed)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer, with the learning rates that the tuners ask for; vectors such as biases do not decay.
 
         Raises:
-            InvalidTrainArgs: the optimizer's package is missing, or it refuses its options.
+            InvalidTrainArgs: the optimizer refuses its options, or cannot train what trains.
+            MissingDependency: its package is not installed.
         """
-        if self.optimizer is not None or not isinstance(self.host, SwiftModel):
-            return super().create_optimizer(model)
-        groups: list[dict[str, Any]] = []
-        for group in self.host.param_groups(self.args.learning_rate):
+        if self.optimizer is None:
+            args, groups = self.settings.optimizer, self.optimizer_groups()
+            self.optimizer = build_optimizer(args.optim, self.host, groups, args)
+        return self.optimizer
+
+    def optimizer_groups(self) -> list[OptimizerGroup]:
+        """Return what trains, with the learning rate and decay of each group."""
+        learning_rate = self.args.learning_rate
+        if isinstance(self.host, SwiftModel):
+            wanted = self.host.param_groups(learning_rate)
+        else:
+            wanted = [{"params": [each for each in self.host.parameters() if each.requires_grad], "lr": learning_rate}]
+        groups: list[OptimizerGroup] = []
+        for group in wanted:
             for decays in (True, False):
                 chosen = [each for each in group["params"] if (each.ndim > 1) is decays]
                 decay = self.args.weight_decay if decays else 0.0
                 if chosen:
                     groups.append({**group, "params": chosen, "weight_decay": decay})
-        try:
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, None)
-            self.optimizer = optimizer_class(groups, **options)
-        except (ValueError, ImportError, RuntimeError) as error:
-            name = OptimizerNames(self.args.optim).value
-            raise InvalidTrainArgs(f"optimizer {name!r} cannot be used: {error}") from error
-        return self.optimizer
+        args = self.settings.optimizer
+        return split_by_part(
+            self.host, groups, learning_rate=learning_rate, vit_lr=args.vit_lr, aligner_lr=args.aligner_lr
+        )
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -140,38 +166,56 @@ class Trainer(HfTrainer):
             raise InvalidTrainArgs(f"lr_scheduler_type {name!r} cannot be used: {error}") from error
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[ModelInputs], Tensor]:
-        """Take one optimizer step's forward passes, and the denominator that all processes share."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        local = torch.tensor(sum(map(self.algorithm.denominator, batches)), dtype=torch.float64, device=device)
-        self.tokens_seen += sum(batch.input_ids.size for batch in batches)
-        return [_to_tensors(batch) for batch in batches], self._sum_over_processes(local)
+        self, epoch_iterator: Iterator[list[Batch]], num_batches: int, device: torch.device
+    ) -> tuple[list[list[Batch]], Tensor]:
+        """Take this process's share of one optimizer step, and the denominator that all processes share."""
+        assert num_batches == 1, "accumulation is not the loop's"
+        passes = next(epoch_iterator, None)
+        if passes is None:
+            return [], torch.zeros(())
+        local = torch.tensor(sum(map(self.algorithm.denominator, passes)), dtype=torch.float64, device=device)
+        self.tokens_seen += sum(int(np.count_nonzero(batch.sequence_ids >= 0)) for batch in passes)
+        return [self._as_many_everywhere(passes)], self._sum_over_processes(local)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: ModelInputs,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
+    def training_step(  # type: ignore[override]  # what the loop calls a batch is ours
+        self, model: nn.Module, inputs: list[Batch], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Return this forward pass's share of the global batch's loss.
+        """Run the forward and backward passes of one optimizer step on this process.
+
+        Returns:
+            This process's share of the global batch's loss.
 
         Raises:
-            TrainingDiverged: the loss is not a finite number; nothing is trained on it.
+            TrainingDiverged: the loss is not a finite number, and the run is to stop; nothing is trained on it.
         """
-        assert not return_outputs and num_items_in_batch is not None, "only the loss is made here"
-        loss = self.algorithm.loss(self._weighted_tokens(model, inputs))
-        if not math.isfinite(loss.item()):
-            raise TrainingDiverged(
-                f"the loss is {loss.item()} after {self.state.global_step} steps; expected a finite number; "
-                "try a lower --learning_rate, or --torch_dtype float32"
-            )
-        # Data parallelism averages gradients over processes; the division by the global denominator asks for their sum.
-        share = loss * (self.args.world_size / max(float(num_items_in_batch), 1e-12))
-        auxiliary = self.host.auxiliary_loss() if isinstance(self.host, SwiftModel) else None
-        # Once a step, not once a forward pass.
-        return share if auxiliary is None else share + auxiliary / self.current_gradient_accumulation_steps
+        assert num_items_in_batch is not None, "see get_batch_samples"
+        model.train()
+        denominator = max(float(num_items_in_batch), 1e-12)
+        is_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        total = torch.zeros((), device=self.args.device)
+        optimizer = inner_optimizer(self.optimizer) if self.optimizer is not None else None
+        for index, batch in enumerate(inputs):
+            is_last = index == len(inputs) - 1
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            # Processes exchange gradients once, in the last backward pass.
+            alone = nullcontext() if is_last or is_deepspeed else self.accelerator.no_sync(model)
+            with alone, self.forward_pass.joined(batch), self.compute_loss_context_manager():
+                loss = self._share_of_loss(model, batch, denominator)
+                if is_last and (auxiliary := self._auxiliary_loss()) is not None:
+                    loss = loss + auxiliary
+                if self.guard.has_found and self.args.world_size == 1:
+                    # Nothing is trained on it, not even by an optimizer that steps in the backward pass.
+                    break
+                if isinstance(optimizer, ParameterOptimizer):
+                    optimizer.gathers = not is_last
+                # DeepSpeed would divide by the number of passes.
+                self.accelerator.backward(loss, **({"scale_wrt_gas": False} if is_deepspeed else {}))
+            total += loss.detach()
+        if self.guard.drops_step(self.state.global_step + 1, on_any_process=self._on_any_process):
+            model.zero_grad(set_to_none=True)
+            return self._mean_since_log()
+        self._last_loss = total
+        return total
 
     def evaluate(
         self,
@@ -182,15 +226,15 @@ class Trainer(HfTrainer):
         """Return the weighted mean loss over all evaluation samples, however they are split among processes."""
         packs = eval_dataset if eval_dataset is not None else self.eval_dataset
         assert isinstance(packs, PackDataset), "there is something to evaluate on"
-        loader = self._loader(packs, per_device=self.args.per_device_eval_batch_size, accumulation=1, seed=None)
+        loader = self._loader(packs, global_batch=_EVAL_PACKS * self.args.world_size, seed=None)
         model = self.host
         was_training = model.training
         model.eval()
         totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         with torch.no_grad():
-            for batch in loader:
-                inputs = self._prepare_inputs(_to_tensors(batch))
-                totals[0] += self.algorithm.loss(self._weighted_tokens(model, inputs)).double()
+            for batch in (batch for passes in loader for batch in self._as_many_everywhere(passes)):
+                with self.forward_pass.joined(batch):
+                    totals[0] += self.algorithm.loss(self.forward_pass(model, batch)).double()
                 totals[1] += self.algorithm.denominator(batch)
         model.train(was_training)
         loss, denominator = self._sum_over_processes(totals).tolist()
@@ -204,81 +248,77 @@ class Trainer(HfTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write what `infer` and `export` need; the manifest that completes a checkpoint comes last, in a callback."""
-        self._saving = True
-        if self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir or "")
-            folder.mkdir(parents=True, exist_ok=True)
-            # What is written over an older checkpoint of the same step is incomplete until it has its own manifest.
-            (folder / MANIFEST).unlink(missing_ok=True)
-            self._save_folder(folder)
+    def floating_point_ops(self, inputs: list[Batch]) -> int:  # type: ignore[override]  # as above
+        """Return 0: transformers' own count knows neither joined samples nor frozen weights."""
+        return 0
 
-    def checkpoint_is_complete(self) -> None:
-        """Take note that the checkpoint being saved has its manifest."""
-        self._saving = False
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log numbers, with how many steps were dropped so far, if any were."""
+        skipped = {"skipped_steps": self.guard.num_skipped} if self.guard.num_skipped else {}
+        super().log({**logs, **skipped}, start_time)
 
-    def train_safely(self, resume_from_checkpoint: Path | None) -> None:
-        """Train to the end; an error while a checkpoint is written says so.
+    def data_state(self) -> JSON:
+        """Return what this process has counted."""
+        return {"num_skipped": self.guard.num_skipped}
 
-        Raises:
-            CheckpointNotWritten: the disk is full, or cannot be written for another reason.
-            TrainingDiverged: see `compute_loss`.
-        """
-        try:
-            self.train(resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None)
-        except Exception as error:
-            if self._saving:
-                raise CheckpointNotWritten(
-                    f"the checkpoint of step {self.state.global_step} could not be written to "
-                    f"{self.args.output_dir!r}: {error}"
-                ) from error
-            raise
+    def load_data_state(self, states: Sequence[JSON]) -> None:
+        """Count on."""
+        counts = cast("list[dict[str, int]]", states)
+        self.guard.num_skipped = counts[0]["num_skipped"]
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        # The run has put the checkpoint's weights on the model already, through Swift: the loop would look for PEFT's
-        # classes.
-        pass
-
-    def _loader(self, packs: PackDataset, *, per_device: int, accumulation: int, seed: int | None) -> EpochDataLoader:
-        sampler = GlobalBatchSampler(
-            len(packs),
-            per_device=per_device,
-            accumulation=accumulation,
+    def _sampler(self, packs: PackDataset, *, global_batch: int, seed: int | None) -> GlobalBatchSampler:
+        return GlobalBatchSampler(
+            packs.sizes,
+            global_batch=global_batch,
             num_processes=self.args.world_size,
             rank=self.args.process_index,
             seed=seed,
         )
-        collate = partial(collate_packs, pad_token_id=self.settings.pad_token_id)
+
+    def _loader(self, packs: PackDataset, *, global_batch: int, seed: int | None) -> EpochDataLoader:
+        sampler = self._sampler(packs, global_batch=global_batch, seed=seed)
+        collate = StepCollator(pad_token_id=self.settings.pad_token_id, max_tokens=self.settings.max_tokens)
         return EpochDataLoader(packs, batch_sampler=sampler, collate_fn=collate)
 
-    def _weighted_tokens(self, model: nn.Module, inputs: ModelInputs) -> WeightedTokens:
-        """Run the model and return the tokens that carry a weight; the head is evaluated for no other."""
-        labels_BT, weights_BT = inputs["labels"][:, 1:], inputs["loss_scale"][:, 1:]
-        sequences_BT = inputs["sequence_ids"][:, 1:]
-        columns_K = (weights_BT != 0).any(dim=0).nonzero().squeeze(1)
-        if not len(columns_K):
-            # A forward pass of fillers only: one column keeps the graph that other processes wait for.
-            columns_K = torch.zeros(1, dtype=torch.long, device=labels_BT.device)
-        if isinstance(self.host, SwiftModel):
-            self.host.on_batch(inputs["labels"])
-        media = _media_of(inputs, getattr(self.host, "dtype", torch.float32))
-        # Models that see count positions in their own way, such as in rows and columns of a picture.
-        names = ("input_ids", "attention_mask") if media else ("input_ids", "position_ids", "attention_mask")
-        passed = {name: inputs[name] for name in names if name in inputs} | media
-        if self._keeps_logits:
-            logits_BKV = model(**passed, use_cache=False, logits_to_keep=columns_K).logits
-        else:
-            logits_BKV = model(**passed, use_cache=False).logits[:, columns_K]
-        weights_BK = weights_BT[:, columns_K]
-        counted_BK = weights_BK != 0
-        if not counted_BK.any():
-            counted_BK[0, 0] = True
-        return WeightedTokens(
-            logps_N=token_logps(logits_BKV[counted_BK], labels_BT[:, columns_K][counted_BK].clamp_min(0)),
-            weights_N=weights_BK[counted_BK],
-            sequences_N=sequences_BT[:, columns_K][counted_BK],
-        )
+    def _share_of_loss(self, model: nn.Module, batch: Batch, denominator: float) -> Tensor:
+        tokens = self.forward_pass(model, batch)
+        loss = self.algorithm.loss(tokens)
+        if not math.isfinite(loss.item()):
+            losses_S = sum_by_sequence(tokens.logps_N, tokens.weights_N, tokens.sequences_N)
+            self.guard.look_into(losses_S, partial(self._name_sequence, batch))
+        # Data parallelism averages gradients over processes; the division by the global denominator asks for their sum.
+        return loss * (self.args.world_size / denominator)
+
+    def _auxiliary_loss(self) -> Tensor | None:
+        return self.host.auxiliary_loss() if isinstance(self.host, SwiftModel) else None
+
+    def _mean_since_log(self) -> Tensor:
+        """Return what makes the loss of a log line the mean of its other steps; without any, the last step's loss."""
+        num_steps = self.state.global_step - self._globalstep_last_logged
+        return self._tr_loss / num_steps if num_steps else self._last_loss
+
+    def _on_any_process(self, fact: bool) -> bool:
+        return bool(self._sum_over_processes(torch.tensor(float(fact), device=self.args.device)))
+
+    def _name_sequence(self, batch: Batch, index: int) -> str:
+        """Say where a sequence of a forward pass in this step comes from."""
+        packs = self.train_dataset
+        assert isinstance(packs, PackDataset), "given to the constructor"
+        sampler = self._sampler(packs, global_batch=self.settings.global_batch, seed=self.settings.data_seed)
+        epoch, step = divmod(self.state.global_step, len(sampler))
+        sampler.set_epoch(epoch)
+        indices = next(itertools.islice(sampler, step, None))
+        candidates = [each for number in indices if number >= 0 for each in packs.packs[number]]
+        found = find_sample(batch.input_ids[batch.sequence_ids == index], packs.samples, candidates)
+        return f"sequence {index} of the step" if found is None else self.settings.name_sample(found)
+
+    def _as_many_everywhere(self, passes: list[Batch]) -> list[Batch]:
+        """Add passes without weight, where processes must make equally many since each gathers the others' weights."""
+        if self.args.world_size == 1 or self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            return passes
+        most = int(self.accelerator.gather(torch.tensor([len(passes)], device=self.args.device)).max())
+        smallest = min(passes, key=lambda batch: batch.input_ids.size)
+        return passes + [_without_weight(smallest)] * (most - len(passes))
 
     def _sum_over_processes(self, values: Tensor) -> Tensor:
         if self.args.world_size == 1:
@@ -299,23 +339,5 @@ def build_trainer(model: nn.Module, arguments: TrainingArguments, **options: Any
         raise InvalidTrainArgs(f"transformers refuses these options: {error}") from error
 
 
-def _to_tensors(batch: Batch) -> ModelInputs:
-    arrays: dict[str, npt.NDArray[np.generic] | None] = {
-        "input_ids": batch.input_ids,
-        "position_ids": batch.position_ids,
-        "labels": batch.labels,
-        "loss_scale": batch.loss_scale,
-        "sequence_ids": batch.sequence_ids,
-        "attention_mask": batch.attention_mask,
-    }
-    arrays |= {_MEDIA + name: array for name, array in batch.media.items()}
-    return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
-
-
-def _media_of(inputs: ModelInputs, dtype: torch.dtype) -> ModelInputs:
-    """Return the arguments of pictures, videos and sounds, numbers in the model's own type."""
-    media = {name.removeprefix(_MEDIA): tensor for name, tensor in inputs.items() if name.startswith(_MEDIA)}
-    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in media.items()}
-
-
-__all__ = ["Pack", "Trainer", "TrainerSettings"]
+def _without_weight(batch: Batch) -> Batch:
+    return replace(batch, labels=np.full_like(batch.labels, -100), loss_scale=np.zeros_like(batch.loss_scale))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from .args import SftArgs
+from .args import SftArgs, TrainArgs
 from .errors import InvalidTrainArgs
 
 GLOBAL_BATCH = 16
@@ -17,26 +17,45 @@ GLOBAL_BATCH = 16
 LEARNING_RATE = 1e-4
 
 
+def count_global_batch(args: TrainArgs, num_processes: int) -> int:
+    """Return how many batch rows an optimizer step has, over all processes."""
+    accumulation = args.gradient_accumulation_steps or max(
+        1, round(GLOBAL_BATCH / (args.per_device_train_batch_size * num_processes))
+    )
+    return args.per_device_train_batch_size * accumulation * num_processes
+
+
+def default_max_tokens() -> int:
+    """Return how many tokens a forward pass has at most, where the user does not say."""
+    return 8192 if torch.cuda.is_available() else 2048
+
+
 def build_training_arguments(
-    args: SftArgs, folder: Path, *, num_packs: int, num_processes: int, finds_unused: bool = False
+    args: SftArgs,
+    folder: Path,
+    *,
+    num_packs: int,
+    global_batch: int,
+    checkpointing: bool = False,
+    finds_unused: bool = False,
 ) -> TrainingArguments:
     """Turn our options into transformers' own.
+
+    What transformers' loop takes for a batch is a whole optimizer step: see `swift_train.trainer`.
 
     Args:
         args: everything a user said.
         folder: of the run.
         num_packs: batch rows of one epoch.
-        num_processes: that share a global batch.
+        global_batch: batch rows of one optimizer step.
+        checkpointing: whether activations are computed again in the backward pass.
         finds_unused: whether parameters may be without a gradient in a step, as under a schedule of what trains.
 
     Raises:
         InvalidTrainArgs: transformers refuses a value.
     """
     train = args.train
-    accumulation = train.gradient_accumulation_steps or max(
-        1, round(GLOBAL_BATCH / (train.per_device_train_batch_size * num_processes))
-    )
-    steps_per_epoch = math.ceil(num_packs / (train.per_device_train_batch_size * accumulation * num_processes))
+    steps_per_epoch = math.ceil(num_packs / global_batch)
     num_steps = train.max_steps if train.max_steps > 0 else math.ceil(train.num_train_epochs * steps_per_epoch)
     eval_steps = train.eval_steps or train.save_steps
     has_validation = bool(args.data.val_dataset) or args.data.split_dataset_ratio > 0
@@ -44,18 +63,15 @@ def build_training_arguments(
         arguments = TrainingArguments(
             output_dir=str(folder),
             per_device_train_batch_size=train.per_device_train_batch_size,
-            per_device_eval_batch_size=train.per_device_eval_batch_size,
-            gradient_accumulation_steps=accumulation,
+            gradient_accumulation_steps=1,
             learning_rate=train.learning_rate or LEARNING_RATE,
             num_train_epochs=train.num_train_epochs,
             max_steps=num_steps,
             lr_scheduler_type=train.lr_scheduler_type,
             warmup_steps=int(train.warmup_ratio * num_steps),
             weight_decay=train.weight_decay,
-            adam_beta2=train.adam_beta2,
             max_grad_norm=train.max_grad_norm,
-            optim=train.optim,
-            gradient_checkpointing=train.gradient_checkpointing,
+            gradient_checkpointing=checkpointing,
             gradient_checkpointing_kwargs={"use_reentrant": False},
             logging_steps=train.logging_steps,
             logging_first_step=True,

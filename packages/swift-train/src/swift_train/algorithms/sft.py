@@ -32,3 +32,7 @@ class Sft(Algorithm["ChatRow"]):
     def loss(self, tokens: WeightedTokens) -> Tensor:
         """Return the summed weighted cross entropy, in nats."""
         return -(tokens.weights_N * tokens.logps_N).sum()
+
+    def gradient_of_logps(self, weights_N: Tensor) -> Tensor:
+        """Return the gradient: minus the weights."""
+        return -weights_N
