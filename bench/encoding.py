@@ -2,26 +2,32 @@
 
     python bench/encoding.py MODEL_FOLDER [ROWS.jsonl]     # without a file, rows are generated
     python bench/encoding.py MODEL_FOLDER --memory_rows 0  # the rates alone
+    python bench/encoding.py MODEL_FOLDER --peer PYTHON --peer_template chatml
 
 The rates are tokens a second of one core, the median of alternating rounds: the tokenizer's `encode_batch` on the
 rendered texts; the template on the conversations; the same through `encode_dataset` into files; and ms-swift's
-template where it is installed. The figures depend on the machine, so they are printed and not checked.
+template, by its own code and by the model's Jinja, where an interpreter that has ms-swift is named. The shares are
+medians too, of a way's rate by that of the tokenizer in the same round, since other work slows a machine for longer
+than a round. The figures depend on the machine, so they are printed and not checked.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
+import json
 import os
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeAlias, TypeVar
 
 # Read when the first batch is tokenized.
 os.environ["RAYON_NUM_THREADS"] = "1"
@@ -37,9 +43,11 @@ from swift_templates import Conversation, Message, Template
 from swift_templates.encoded import Encoded
 
 Item = TypeVar("Item")
+Round: TypeAlias = Callable[[], tuple[int, float]]
+"""Encodes all rows, and returns how many tokens there were and the seconds of the processor that they took."""
 
 _BATCH = 256
-_ROUNDS = 7
+_ROUNDS = 9
 
 
 class ShortRows(Sequence[ChatRow]):
@@ -62,7 +70,7 @@ class ShortRows(Sequence[ChatRow]):
         return ChatRow(conversation=Conversation(messages=messages), origin=Origin("made", number + 1))
 
 
-def measure_rates(folder: str, rows: Sequence[ChatRow]) -> None:
+def measure_rates(folder: str, rows: Sequence[ChatRow], peer: Mapping[str, Round]) -> None:
     """Print tokens a second of each way, and their share of the tokenizer's."""
     template = Template.from_folder(folder)
     backend = tokenizers.Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
@@ -81,20 +89,19 @@ def measure_rates(folder: str, rows: Sequence[ChatRow]) -> None:
             rows, partial(encode_chat_rows, template=template), key="bench", cache_dir=None
         ).num_tokens
 
-    ways: dict[str, Callable[[], int]] = {"tokenizer alone": tokenize, "template": encode, "encode_dataset": store}
-    try:
-        ways["ms-swift's template"] = _open_ms_swift(folder, conversations)
-    except ImportError as error:
-        print(f"ms-swift is not installed, so its rate is not measured ({error})")
+    own = {"tokenizer alone": tokenize, "template": encode, "encode_dataset": store}
+    ways = {**{name: _timed(way) for name, way in own.items()}, **peer}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(_ROUNDS):
         for name, way in ways.items():
-            started = time.process_time()
-            count = way()
-            rates[name].append(count / (time.process_time() - started))
-    medians = {name: statistics.median(found) for name, found in rates.items()}
-    for name, rate in medians.items():
-        print(f"{name:20} {rate:10,.0f} tokens/s   {rate / medians['tokenizer alone']:6.1%} of the tokenizer alone")
+            count, seconds = way()
+            rates[name].append(count / seconds)
+    for name, found in rates.items():
+        shares = [rate / alone for rate, alone in zip(found, rates["tokenizer alone"], strict=True)]
+        print(
+            f"{name:20} {statistics.median(found):10,.0f} tokens/s   {statistics.median(shares):6.1%} of the tokenizer "
+            f"alone ({min(shares):.1%} to {max(shares):.1%})"
+        )
     started = time.process_time()
     fingerprint_rows(rows)
     print(f"{'fingerprint_rows':20} {len(rows) / (time.process_time() - started):10,.0f} rows/s")
@@ -128,17 +135,50 @@ def measure_memory(folder: str, num_rows: int) -> None:
         )
 
 
-def _open_ms_swift(folder: str, conversations: Sequence[Conversation]) -> Callable[[], int]:
-    """Return what encodes conversations with ms-swift."""
-    from swift import get_processor, get_template  # type: ignore[import-not-found]  # another project's
+def _timed(way: Callable[[], int]) -> Round:
+    def run() -> tuple[int, float]:
+        started = time.process_time()
+        count = way()
+        return count, time.process_time() - started
 
-    template = get_template(get_processor(folder))
-    template.set_mode("train")
-    rows = [
-        {"messages": [{"role": each.role, "content": each.content} for each in conversation.messages]}
-        for conversation in conversations
-    ]
-    return lambda: sum(len(template.encode(row)["input_ids"]) for row in rows)
+    return run
+
+
+@contextlib.contextmanager
+def open_ms_swift(python: str, folder: str, rows: Sequence[ChatRow], template: str) -> Iterator[dict[str, Round]]:
+    """Start an interpreter that encodes the rows with ms-swift, one for each of its ways to write a prompt."""
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as processes:
+        path = Path(scratch) / "rows.jsonl"
+        path.write_text("".join(f"{json.dumps(_to_messages(row.conversation))}\n" for row in rows), encoding="utf-8")
+        script = str(Path(__file__).with_name("ms_swift_encoding.py"))
+        rounds: dict[str, Round] = {}
+        for name, backend in (("ms-swift", "swift"), ("ms-swift by Jinja", "jinja")):
+            said = processes.enter_context((Path(scratch) / f"{backend}.log").open("w+", encoding="utf-8"))
+            command = [python, script, folder, str(path), template, backend]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
+            # Leaving it closes what the process reads from, which ends it, and waits for that.
+            processes.enter_context(process)
+            rounds[name] = partial(_ask, process, said)
+        yield rounds
+
+
+def _ask(process: subprocess.Popen[str], said: TextIO) -> tuple[int, float]:
+    """Let a process encode its rows once; it may still be loading, which it does not count."""
+    assert process.stdin is not None and process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):  # It has ended, as the next line finds.
+        process.stdin.write("\n")
+        process.stdin.flush()
+    if not (line := process.stdout.readline()):
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        said.seek(0)
+        raise SystemExit(f"ms-swift does not encode the rows with {process.args!r}: ...{said.read()[-1000:]}")
+    answer = json.loads(line)
+    return answer["tokens"], answer["seconds"]
+
+
+def _to_messages(conversation: Conversation) -> dict[str, list[dict[str, str]]]:
+    return {"messages": [{"role": each.role, "content": each.content} for each in conversation.messages]}
 
 
 def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
@@ -166,6 +206,8 @@ def main() -> None:
     parser.add_argument(
         "--columns", default="", help="your column names to ours, such as question=query,answer=response"
     )
+    parser.add_argument("--peer", default="", help="an interpreter that has ms-swift, whose rate is measured too")
+    parser.add_argument("--peer_template", default="chatml", help="ms-swift's name for the model's template")
     args = parser.parse_args()
     if args.memory_rows:
         measure_memory(args.model_folder, args.memory_rows)
@@ -175,7 +217,12 @@ def main() -> None:
     else:
         rows = ShortRows(range(args.num_rows))
     if args.num_rows:
-        measure_rates(args.model_folder, list(itertools.islice(rows, args.num_rows)))
+        rows = list(itertools.islice(rows, args.num_rows))
+        with contextlib.ExitStack() as stack:
+            peer: dict[str, Round] = {}
+            if args.peer:
+                peer = stack.enter_context(open_ms_swift(args.peer, args.model_folder, rows, args.peer_template))
+            measure_rates(args.model_folder, rows, peer)
 
 
 if __name__ == "__main__":

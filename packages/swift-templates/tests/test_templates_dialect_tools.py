@@ -138,6 +138,18 @@ def test_wrong_tools_are_refused(tools: list[Tool], message: str) -> None:
 
 
 @pytest.mark.usefixtures("jsonschema")
+def test_what_was_said_of_a_schema_before_is_not_said_of_another() -> None:
+    def told(kind: JSON) -> list[Tool]:
+        return [function(parameters={"type": "object", "properties": {"n": {"type": kind}}})]
+
+    check_tools(told("integer"))
+    for _ in range(2):
+        with pytest.raises(InvalidTools, match="tool 1"):
+            check_tools(told("whole"))
+    check_tools(told("integer"))
+
+
+@pytest.mark.usefixtures("jsonschema")
 @pytest.mark.parametrize(("call", "message"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
 def test_wrong_arguments_are_refused(call: ToolCall, message: str) -> None:
     with pytest.raises(InvalidTools, match=message):

@@ -184,7 +184,10 @@ def test_qwen3_without_thinking_ends_its_prompt_with_an_empty_think_block(family
     check_template(template)
 
 
-@pytest.mark.parametrize("family", [name for name in NAMES if name not in ("chatml", "qwen2_5", "qwen3")])
+WITH_TOOLS = ("chatml", "deepseek_v3", "gpt_oss", "qwen2_5", "qwen3")
+
+
+@pytest.mark.parametrize("family", [name for name in NAMES if name not in WITH_TOOLS])
 def test_a_family_without_tools_refuses_calls_rather_than_drop_them(family: str, family_template: TemplateOf) -> None:
     messages = (
         Message(role="user", content="Rome?"),

@@ -298,6 +298,9 @@ def test_methods_whose_cost_cannot_be_told_are_refused(call: str) -> None:
         "{% for m in messages if m.role == 'user' %}{{ loop.index }}{{ m.content | upper }}{% endfor %}",
         "{% for m in messages recursive %}{{ m.role }}{% endfor %}{{ 7 // 2 }}{{ 7 / 2 }}{{ 7 % 4 }}{{ 2 ** 9 }}",
         "{% filter upper %}a{{ 1 }}{% endfilter %}{% set x | trim %} b {% endset %}{{ x }}",
+        "{{ 'a' + messages[0].role + ('b' + 'c') + 'd' }}{{ 1 + 2 + 3.5 }}{{ [1] + [2] + [messages[0].role + 'a'] }}",
+        "{{ 'a' + ('<' | e) + '<' }}{{ 1 + 2 * 3 + 4 }}{{ 'a' + '%s' % 1 + 'b' ~ 2 }}{{ (1, 2) + (3,) + () }}",
+        "{% for m in messages %}{{ loop.first }}{{ loop.length }}{{ loop.nextitem.role if not loop.last }}{% endfor %}",
         "{% macro f(a, b=2) %}{{ a }}{{ b }}{{ caller() if caller }}{% endmacro %}{% call f(1) %}c{% endcall %}",
         "{{ dict(a=1) }}{{ messages | tojson(indent=2) }}{{ 'a<b' | safe }}{{ '<' | e }}{{ 'x' in ['x', none] }}",
         "{% autoescape true %}{{ messages[0].content ~ '>' }}{{ messages[0].content | safe ~ '>' }}{% endautoescape %}"

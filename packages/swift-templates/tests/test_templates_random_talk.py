@@ -341,7 +341,7 @@ def dialect_for(family: str) -> str | None:
 
 
 def template_of_model(name: str) -> Template:
-    dialect = None if name == "qwen3" else "hermes"
+    dialect = None if name in ("qwen3", "gptoss") else "hermes"
     template = real_template(name, TemplateArgs(template=REAL_FAMILIES.get(name), agent_template=dialect))
     if template is None:
         pytest.skip(f"tokenizer {name!r} is not there: python tests/real_tokenizers.py fetches it")

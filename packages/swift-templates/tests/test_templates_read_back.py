@@ -75,7 +75,7 @@ def trained_answers(template: Template, conversation: Conversation) -> list[tupl
         ("deepseek_v3", ("deepseek_r1", "deepseek_v3")),  # which read the same
         ("llama3_1", ()),
         ("gemma3", ()),
-        ("gptoss", ()),
+        ("gptoss", ("gpt_oss",)),
     ],
 )
 def test_the_dialect_is_found_by_looking(name: str, dialects: tuple[str, ...]) -> None:
@@ -152,18 +152,22 @@ def events_of(stream: DialectStream, template: Template, ids: list[int]) -> list
 
 
 # What the chat template of openai/gpt-oss does with answers, in short: reasoning is called `thinking`, an answer has
-# one call, and what a message has is asked for by `in`.
+# one call, what a message has is asked for by `in`, and the reasoning before a call goes when there is a final answer.
 HARMONY = """{%- for message in messages -%}
 {%- if message.role == 'assistant' -%}
 {%- if "tool_calls" in message -%}
-{%- if "thinking" in message and loop.last -%}
+{%- set later = namespace(final=false) -%}
+{%- for each in messages[loop.index:] if each.role == 'assistant' and "tool_calls" not in each -%}
+{%- set later.final = true -%}
+{%- endfor -%}
+{%- if "thinking" in message and not later.final -%}
 {{- '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' -}}
 {%- endif -%}
 {%- set call = message.tool_calls[0].function -%}
 {{- '<|start|>assistant to=functions.' + call.name + '<|channel|>commentary json<|message|>' -}}
 {{- call.arguments | tojson + '<|call|>' -}}
 {%- else -%}
-{%- if "thinking" in message and loop.last -%}
+{%- if "thinking" in message and loop.last and not add_generation_prompt -%}
 {{- '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' -}}
 {%- endif -%}
 {{- '<|start|>assistant<|channel|>final<|message|>' + message.content -}}
@@ -206,6 +210,23 @@ def test_harmony_is_read_with_its_reasoning_and_its_call(harmony: Template) -> N
     parsed = harmony.parse(answer, (TOOL,))
     assert (parsed.content, parsed.reasoning_content) == ("", "I say <|call|>.")
     assert parsed.tool_calls == (dataclasses.replace(CALL.tool_calls[0], id="call_0"),)
+
+
+def test_reasoning_before_a_call_stays_in_the_prompt_of_the_final_answer(harmony: Template) -> None:
+    first = dataclasses.replace(CALL, reasoning_content="One, <|end|>.")
+    second = dataclasses.replace(CALL, reasoning_content="Two.")
+    messages = (USER, first, RESULT, second, RESULT, THOUGHT, AGAIN, THOUGHT)
+    answers = trained_answers(harmony, Conversation(messages=messages, tools=(TOOL,)))
+    for position, (before, said) in zip((1, 3, 5, 7), answers, strict=True):
+        prompt = harmony.encode_prompt(Conversation(messages=messages[:position], tools=(TOOL,)))
+        assert before == prompt.input_ids
+        assert harmony.parse(said, (TOOL,)).reasoning_content == messages[position].reasoning_content
+    final, later = (harmony.decode(answers[at][0], skip_special=False) for at in (2, 3))
+    assert final.count("One, <|end|>.") == final.count("Two.") == 1
+    assert "One, " not in later and "Two." not in later
+    assert harmony.decode(answers[2][1], skip_special=False) == (
+        "<|channel|>analysis<|message|>Two\n\nand two.<|end|><|start|>assistant<|channel|>final<|message|>4<|return|>"
+    )
 
 
 def test_a_second_call_of_the_same_function_is_not_lost_in_silence(harmony: Template) -> None:

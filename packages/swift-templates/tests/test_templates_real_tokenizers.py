@@ -90,7 +90,8 @@ def template_of_model_fixture() -> TemplateOf:
 
     @functools.cache
     def build(name: str, **args: object) -> Template:
-        template = real_template(name, TemplateArgs(template=FAMILIES.get(name), **args))  # type: ignore[arg-type]  # passed through
+        args.setdefault("template", FAMILIES.get(name))
+        template = real_template(name, TemplateArgs(**args))  # type: ignore[arg-type]  # passed through
         if template is None:
             pytest.skip(f"tokenizer {name!r} is not there: python tests/real_tokenizers.py fetches it")
         return template
@@ -207,7 +208,7 @@ def test_thinking_of_qwen3_is_asked_for_as_transformers_does(
     check_parity(template, "qwen3", conversation, enable_thinking=thinking)
 
 
-@pytest.mark.parametrize("name", ["llama3_1", "gemma3", "gptoss"])
+@pytest.mark.parametrize("name", ["llama3_1", "gemma3"])
 def test_calls_that_a_template_does_not_show_are_refused(name: str, template_of_model: TemplateOf) -> None:
     template = template_of_model(name)
     for messages in TOOL_TALKS.values():
@@ -216,7 +217,7 @@ def test_calls_that_a_template_does_not_show_are_refused(name: str, template_of_
                 ask(Conversation(messages=messages))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "qwen3"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("qwen3", "gptoss")])
 def test_tools_that_a_template_does_not_show_are_refused(name: str, template_of_model: TemplateOf) -> None:
     with pytest.raises(TemplateMismatch, match="knows nothing of tools"):
         template_of_model(name).encode_prompt(Conversation(messages=(USER,), tools=(TOOL,)))
@@ -300,9 +301,13 @@ def test_deepseek_trains_the_calls_that_its_template_ends(template_of_model: Tem
     assert template.decode(answer, skip_special=False) == "Fine.<｜end▁of▁sentence｜>"  # noqa: RUF001
     message = template.parse(called, (TOOL,))
     assert [each.arguments for each in message.tool_calls] == [each.arguments for each in CALLS.tool_calls]
-    # After a single call its template writes no end.
-    with pytest.raises(TemplateMismatch, match="no stop token"):
-        template.encode(Conversation(messages=(USER, CALL, RESULT, ANSWER)))
+    # After a single call its template writes no end; the family does, as the template of DeepSeek-V3-0324.
+    single = Conversation(messages=(USER, CALL, RESULT, ANSWER))
+    with pytest.raises(TemplateMismatch, match=r"no stop token, .* name a template family"):
+        template.encode(single)
+    [(_, called), _] = trained_answers(template_of_model("deepseek_v3", template="deepseek_v3"), single)
+    end = "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>"  # noqa: RUF001  # the tokens have such bars
+    assert template.decode(called, skip_special=False).endswith(end)
 
 
 @pytest.mark.parametrize("name", NAMES)

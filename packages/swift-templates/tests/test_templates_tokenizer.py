@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,62 @@ def test_a_million_lookalikes_take_no_time() -> None:
     # One pass, where a pass for each would take hours; the test's own time limit is patience.
     text = "<|im_end|>" * 1_000_000
     assert Lookalikes(["<|im_end|>"]).broken(text, MARK) == f"<{MARK}|im_end|>" * 1_000_000
+
+
+SHARED = "<|im_start|>user\nhello world! <|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("added", "texts"),
+    [
+        ({}, [SHARED + "hello", SHARED + " world", SHARED]),
+        ({}, [SHARED, SHARED]),
+        ({"! <|im": {}}, [SHARED + "hello", SHARED + "world"]),
+        ({"<|im_end|>hell": {}}, [SHARED + "hello", SHARED + "world"]),
+        ({"<|im_end|>hell": {"lstrip": True}}, [SHARED + "hello", SHARED + "hell"]),
+        ({"<|im_start|>": {"rstrip": True}}, [SHARED + "hello", SHARED + "world"]),
+        ({"end": {}, "! ": {}}, [SHARED + "hello", SHARED + "world"]),
+        ({"qzq": {"single_word": True}, "END": {}}, ["hello qzqENDhello", "hello qzqENDworld"]),
+        ({"<|im_start|>": {"rstrip": True}, " END": {}}, ["a<|im_start|> ENDhello", "a<|im_start|> ENDworld"]),
+        ({"xx": {}, "x|": {}}, ["hello xxx|a", "hello xxx|b"]),
+    ],
+    ids=[
+        "plain",
+        "the same",
+        "one reaches over the cut",
+        "a longer one begins there",
+        "which takes the space before it",
+        "one takes the space behind it",
+        "others beside it",
+        "a word of its own",
+        "one begins with the space that another takes",
+        "cut inside of a run",
+    ],
+)
+def test_texts_that_begin_alike_are_tokenized_together_as_each_alone(
+    folder_of: FolderOf, tmp_path: Path, added: dict[str, dict[str, bool]], texts: list[str]
+) -> None:
+    folder = shutil.copytree(folder_of("chatml"), tmp_path / "model")
+    written = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    number = 1 + max(written["model"]["vocab"].values())
+    present = {each["content"]: each for each in written["added_tokens"]}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    for text, properties in added.items():
+        if text in present:
+            present[text].update(properties)
+        else:
+            number += 1
+            written["added_tokens"].append({"id": number, "content": text, **plain, **properties})
+            written["model"]["vocab"][text] = number
+    (folder / "tokenizer.json").write_text(json.dumps(written), encoding="utf-8")
+    tokenizer = tokenizer_of(folder)
+    assert tokenizer.encode_many(texts) == [tokenizer.encode(text) for text in texts]
+
+
+def test_texts_that_begin_alike_get_their_spaces_as_each_alone(folder_of: FolderOf) -> None:
+    tokenizer = tokenizer_of(folder_of("inst_sentencepiece"))
+    texts = [f"hello <s>world {end}" for end in ("hello</s>", " world", "</s>hello", "")]
+    assert tokenizer.encode_many(texts) == [tokenizer.encode(text) for text in texts]
 
 
 def test_marks_are_characters_that_the_conversation_lacks() -> None:

@@ -33,6 +33,7 @@ _VERSION: Final = 2
 # Where the JSON object begins, how long it is, its check sum.
 _TRAILER: Final = struct.Struct("<QQI8s")
 _ALIGNMENT: Final = 8
+_ZEROS: Final = bytes(_ALIGNMENT)
 _MAX_DIMENSIONS: Final = 8
 _TOGETHER: Final = 64
 
@@ -178,14 +179,16 @@ class ShardWriter:
         self._counts.largest_id = max(self._counts.largest_id, int(largest.max()))
         self._counts.num_trained += int(trained.sum())
         short, long = ids.astype("<u2"), ids.astype("<u4")
-        each = zip(self._waiting, starts, ends, forms.tolist(), trained.tolist(), strict=True)
-        for (row, _), start, end, form, number in each:
+        contents = []
+        for start, end, form in zip(starts, ends, forms.tolist(), strict=True):
             content = (short if form & _SHORT_IDS else long)[start:end].tobytes()
             content += np.packbits(is_weighted[start:end]).tobytes() if form & _BITS else weights[start:end].tobytes()
             if form & _OWN_LABELS:
                 content += labels[start:end].astype("<i4").tobytes()
-            known = len(content), zlib.crc32(content)
-            self._samples.append((self._write(content), end - start, row, number, form, *known))
+            contents.append(content)
+        each = zip(self._write(*contents), self._waiting, trained.tolist(), forms.tolist(), contents, strict=True)
+        for place, (row, sample), number, form, content in each:
+            self._samples.append((place, len(sample), row, number, form, len(content), zlib.crc32(content)))
         self._waiting.clear()
 
     def _add_medium(
@@ -199,22 +202,25 @@ class ShardWriter:
         if id(array) not in places:
             # Numpy hands over its own memory.
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-            places[id(array)] = self._write(data), zlib.crc32(data)
+            [place] = self._write(data)
+            places[id(array)] = place, zlib.crc32(data)
         known_name = self._names.setdefault(name, len(self._names))
         known_type = self._types.setdefault(array.dtype.str, len(self._types))
         shape = [*array.shape, *[0] * (_MAX_DIMENSIONS - array.ndim)]
         place, check_sum = places[id(array)]
         self._media.append((number, known_name, known_type, array.ndim, check_sum, place, shape))
 
-    def _write(self, content: bytes | memoryview) -> int:
-        """Append something, and return where it is."""
-        gap = -self._at % _ALIGNMENT
+    def _write(self, *contents: bytes | memoryview) -> list[int]:
+        """Append some things, and return where each is."""
+        places = []
         with _naming(self._path.parent):
-            self._file.write(bytes(gap))
-            self._file.write(content)
-        place = self._at + gap
-        self._at = place + len(content)
-        return place
+            for content in contents:
+                gap = -self._at % _ALIGNMENT
+                self._file.write(_ZEROS[:gap])
+                self._file.write(content)
+                places.append(self._at + gap)
+                self._at += gap + len(content)
+        return places
 
     def _finish(self) -> None:
         self._write_waiting()
@@ -234,12 +240,12 @@ class ShardWriter:
             "names": list(self._names),
             "types": list(self._types),
             "tables": {
-                name: [self._write(table.tobytes()), len(table), zlib.crc32(table.tobytes())]
+                name: [*self._write(table.tobytes()), len(table), zlib.crc32(table.tobytes())]
                 for name, table in tables.items()
             },
         }
         written = json.dumps(facts).encode()
-        place = self._write(written)
+        [place] = self._write(written)
         self._file.write(_TRAILER.pack(place, len(written), zlib.crc32(written), _MAGIC))
 
 

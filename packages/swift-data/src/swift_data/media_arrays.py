@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from swift_templates.encoded import Encoded
-from swift_templates.media.token_arrays import BY_TOKEN
+from swift_templates.media.token_arrays import BY_TOKEN, PLACES
 
 from .errors import InvalidArgument
 
@@ -36,6 +36,9 @@ def join_media(samples: Sequence[Encoded]) -> Arrays:
         having = [index for index, sample in enumerate(samples) if name in sample.media]
         owners += having
         arrays = [samples[index].media[name] for index in having]
+        if name in PLACES:
+            before = [sum(len(sample) for sample in samples[:index]) for index in having]
+            arrays = [array + start for array, start in zip(arrays, before, strict=True)]
         is_told |= any(array.ndim == 0 or len(array) != 1 for array in arrays)
         joined[name] = _join(name, arrays, axis=0)
     if len(set(owners)) > 1 and not is_told:

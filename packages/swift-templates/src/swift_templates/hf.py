@@ -26,6 +26,7 @@ from .args import PromptArgs
 from .errors import ChatTemplateError, InvalidModelFolder, MissingDependency
 from .family import families
 from .jinja import compile_chat_template
+from .media.folder_processor import load_folder_processor
 from .media.hf_processors import (
     PARTS,
     check_sounds,
@@ -138,6 +139,8 @@ def load_template(
 
 def _load_media(path: Path, args: PromptArgs | None) -> MediaProcessor | None:
     facts = read_model_folder(path)
+    if own := load_folder_processor(path, None if args is None else args.template):
+        return own
     if reason := find_own_code(path):
         return MissingProcessor(reason)
     if not has_processor(path):

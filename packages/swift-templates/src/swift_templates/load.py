@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .args import PromptArgs
+from .media.folder_processor import load_folder_processor
 from .media.policy import MediaPolicy
 from .model_folder import has_processor
 from .template import Template
@@ -19,7 +20,7 @@ def load_template(
     model_length: int | None = None,
     media_policy: MediaPolicy | None = None,
 ) -> Template:
-    """Read a model folder: by `swift_templates.hf.load_template` if it holds a processor of media, else without it.
+    """Read a model folder: by `swift_templates.hf.load_template` if its processor of media is one of transformers.
 
     Args:
         folder: the model's.
@@ -32,7 +33,9 @@ def load_template(
         MissingDependency: the folder holds a processor, and transformers is not installed.
         SwiftTemplatesError: see `Template.from_folder`.
     """
-    if has_processor(Path(folder).expanduser()):
+    path = Path(folder).expanduser()
+    media = load_folder_processor(path, None if args is None else args.template)
+    if media is None and has_processor(path):
         from .hf import load_template as load_with_processor
 
         return load_with_processor(
@@ -43,5 +46,10 @@ def load_template(
             media_policy=media_policy,
         )
     return Template.from_folder(
-        folder, args, new_special_tokens=new_special_tokens, model_length=model_length, media_policy=media_policy
+        path,
+        args,
+        new_special_tokens=new_special_tokens,
+        model_length=model_length,
+        media=media,
+        media_policy=media_policy,
     )

@@ -6,6 +6,7 @@ the system prompt comes from, how reasoning is handed over, and that look-alikes
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import re
@@ -242,6 +243,19 @@ class Rendering:
         self._check_calls(text, count)
         return self._put_in(text, count)
 
+    def without_earlier_reasoning(self, position: int) -> Rendering | None:
+        """Return the conversation without the reasoning of the messages before a position; None if there is none."""
+        names = ("reasoning_content", find_reasoning_name(self._template))
+        if not any(name in message for message in self._messages[:position] for name in names):
+            return None
+        other = copy.copy(self)
+        other._messages = [
+            {name: value for name, value in message.items() if at >= position or name not in names}
+            for at, message in enumerate(self._messages)
+        ]
+        other._plain = None if self._plain is None else self._plain.without_earlier_reasoning(position)
+        return other
+
     def marked_history(self, count: int) -> tuple[str, list[tuple[int, int]]]:
         """Return `history(count)`, and the character spans in it that the template marks as the model's own."""
         opening, closing = absent_marks([*self._messages, self._tools, self.mark], 2)
@@ -284,8 +298,10 @@ class Rendering:
         return messages
 
     def _check_calls(self, text: str, count: int) -> None:
+        if not any(self._called):
+            return
         called = Counter(name for names in self._called[:count] for name in names)
-        plain = text if self.mark is None or not called else text.replace(self.mark, "")
+        plain = text if self.mark is None else text.replace(self.mark, "")
         for name, number in called.items():
             if plain.count(name) < number:
                 raise TemplateMismatch(

@@ -9,9 +9,8 @@ inside the text, so nothing is guessed; where a template's two texts do not fit 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .answer_places import AnswerPlace
 from .errors import ResponsePrefixMissing, TemplateMismatch
@@ -22,8 +21,7 @@ from .rendering import Rendering
 _CLOSED_THINKING = re.compile(rf"{OPEN}\s*{CLOSE}\s*\Z")
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """One answer: what a server sends for it, and what the model then says."""
 
     prompt: str
@@ -69,7 +67,9 @@ def find_turn(
     number = rendering.answer_number(position)
     prompt = rendering.prompt(position)
     whole = rendering.history(position + 1)
-    start = _completion_start(prompt, whole, number)
+    start = None if whole.startswith(prompt) else _start_without_reasoning(rendering, position, whole)
+    if start is None:
+        start = _completion_start(prompt, whole, number)
     stop = stops.search(whole, start)
     if stop is None:
         raise TemplateMismatch(
@@ -121,6 +121,20 @@ def _weigh(
     return [*(1.0 if each == rendering.mark else next(found) for each in answer), *[1.0] * stop_length]
 
 
+def _start_without_reasoning(rendering: Rendering, position: int, whole: str) -> int | None:
+    """Return where the answer begins in a text that shows no earlier reasoning, though its prompt does; else None.
+
+    Harmony keeps the reasoning before a call in the prompt of what follows, and takes it out as soon as the history
+    has the final answer. So the text is the same without that reasoning, and the answer is what it adds to the prompt
+    without it; a server sends the prompt that has it.
+    """
+    bare = rendering.without_earlier_reasoning(position)
+    if bare is None or bare.history(position + 1) != whole:
+        return None
+    prompt = bare.prompt(position)
+    return len(prompt) if whole.startswith(prompt) else None
+
+
 def _completion_start(prompt: str, whole: str, number: int) -> int:
     """Return where in `whole` the text begins that follows the prompt."""
     if whole.startswith(prompt):
@@ -144,10 +158,10 @@ def _completion_start(prompt: str, whole: str, number: int) -> int:
 
 
 def _check_nothing_is_lost(texts: list[str], completion: str, number: int) -> None:
-    # A function that is called twice must be there twice.
-    for text, number in Counter(texts).items():
-        # Templates may trim what they are given.
-        if completion.count(text) < number and _bare(completion).count(_bare(text)) < number:
+    for text in dict.fromkeys(texts):
+        # A function that is called twice must be there twice. Templates may trim what they are given.
+        wanted = texts.count(text)
+        if completion.count(text) < wanted and _bare(completion).count(_bare(text)) < wanted:
             raise TemplateMismatch(
                 f"answer {number}: the chat template leaves out or changes {text[:60]!r}, so the model would not learn "
                 "it; correct the row, the chat template, or name a template family"

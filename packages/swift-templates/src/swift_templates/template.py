@@ -16,7 +16,7 @@ import numpy as np
 from .answers import AnswerReader, find_form
 from .args import PromptArgs, TemplateArgs
 from .box_writer import BoxWriter
-from .branches import Encoding, encode_text, encode_turns
+from .branches import Encoding, encode_text, encode_together, encode_turns
 from .dialect import Dialect, Tool
 from .encoded import Encoded
 from .errors import ChatTemplateNotFound, SampleTooLong, SwiftTemplatesError
@@ -234,34 +234,16 @@ class Template:
 
     def encode_many(self, conversations: Iterable[Conversation]) -> list[list[Encoded] | SwiftTemplatesError]:
         """Do what `encode` does for several conversations, in less time; errors stand in the places of results."""
-        results: list[list[Encoded] | SwiftTemplatesError] = []
-        asked: list[tuple[int, Encoding, str | None, list[int] | None]] = []
-        for index, conversation in enumerate(conversations):
-            results.append([])
-            try:
-                encoding, mark = self._start(conversation)
-            except SwiftTemplatesError as error:
-                results[index] = error
-            else:
-                asked.append((index, encoding, mark, None))
-        while asked:
-            going: list[tuple[int, Encoding, str | None, str]] = []
-            for index, encoding, mark, ids in asked:
-                try:
-                    going.append((index, encoding, mark, next(encoding) if ids is None else encoding.send(ids)))
-                except StopIteration as end:
-                    results[index] = end.value
-                except SwiftTemplatesError as error:
-                    results[index] = error
-            tokens = iter(self.tokenizer.encode_many([text for _, _, mark, text in going if mark is None]))
-            asked = [
-                (index, encoding, mark, next(tokens) if mark is None else self.tokenizer.encode(text, mark=mark))
-                for index, encoding, mark, text in going
-            ]
-        return results
+        return encode_together(map(self._start, conversations), self.tokenizer)
 
-    def _start(self, conversation: Conversation) -> tuple[Encoding, str | None]:
-        """Return what makes a conversation's samples, and the mark in its texts."""
+    def _start(self, conversation: Conversation) -> tuple[Encoding, str | None] | SwiftTemplatesError:
+        """Return what makes a conversation's samples, and the mark in its texts; or why it makes none."""
+        try:
+            return self._begin(conversation)
+        except SwiftTemplatesError as error:
+            return error
+
+    def _begin(self, conversation: Conversation) -> tuple[Encoding, str | None]:
         check_conversation(conversation)
         if is_text(conversation):
             return encode_text(conversation.messages[0], self.tokenizer)
@@ -289,10 +271,11 @@ class Template:
         conversation, shown, rendering = self._open(conversation)
         text = rendering.prompt(len(conversation.messages)) + self.args.response_prefix
         ids = self.tokenizer.encode(text, mark=rendering.mark)
-        return Prompt(
-            input_ids=ids,
-            media={} if shown is None else shown.placed.seen.arrays_for(np.array(ids, dtype=np.int64)),
-        )
+        if shown is None:
+            return Prompt(input_ids=ids)
+        own, seen = np.array(ids, dtype=np.int64), shown.placed.seen
+        own = own if seen.own_ids is None else seen.own_ids(own)
+        return Prompt(input_ids=own.tolist(), media=seen.arrays_for(own))
 
     def render(self, conversation: Conversation, *, generation_prompt: bool = False) -> str:
         """Return a conversation's text, with the generation prompt after it or not. Raises as `encode_prompt`."""

@@ -8,6 +8,7 @@ that put a space before whatever they are given.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,7 @@ class Tokenizer:
         self._guarded = set(self.special_ids)
         self._prefixes = self._puts_a_prefix()
         self._marked: dict[str, tokenizers.Tokenizer] = {}
+        self._cutting: dict[str, bool] = {}
 
     @classmethod
     def from_folder(cls, folder: ModelFolder, *, new_special_tokens: Sequence[str] = ()) -> Tokenizer:
@@ -121,8 +123,15 @@ class Tokenizer:
         return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize whole rendered texts without marks, in the time of fewer."""
-        return [each.ids for each in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        """Tokenize whole rendered texts without marks, in the time of fewer; how all of them begin is read once.
+
+        What they share, such as a system prompt or tools, ends for this before the last control token in it.
+        """
+        alike = os.path.commonprefix(texts) if len(texts) > 1 else ""  # noqa: RUF071  (these are texts, not paths)
+        shared = self._last_cut(alike)
+        beginning = self.encode(texts[0][:shared]) if shared else []
+        rest = self._backend.encode_batch_fast([text[shared:] for text in texts], add_special_tokens=False)
+        return [beginning + each.ids for each in rest]
 
     def lookalikes_in(self, *sources: str) -> Lookalikes:
         """Return what finds those added tokens that texts spell, beside the control tokens.
@@ -242,6 +251,30 @@ class Tokenizer:
     def special_text(self, token_id: int) -> str | None:
         """Return the spelling of a control token, or None if the id is not one's."""
         return self._special_texts.get(token_id)
+
+    def _last_cut(self, text: str) -> int:
+        """Return where a text may be cut, so that both parts, each for itself, have the tokens of the whole."""
+        cut = self.last_control(text)
+        token = self.first_control(text[cut:])
+        if not cut or token is None:
+            return 0
+        if token not in self._cutting:
+            self._cutting[token] = self._is_found_everywhere(token)
+        return cut if self._cutting[token] else 0
+
+    def _is_found_everywhere(self, token: str) -> bool:
+        """Whether a control token begins wherever it is spelled, and takes nothing from the text before it.
+
+        Added tokens are looked for from left to right, the longest first, in the text as it was given. So none other
+        may reach over the beginning of this one, swallow the white space there, or ask what stands beside it.
+        """
+        return not token[0].isspace() and not any(
+            each.single_word
+            or token in each.content[1:]
+            or any(token.startswith(each.content[at:]) for at in range(1, len(each.content)))
+            or (each.content.startswith(token) and (each.lstrip or each.normalized))
+            for each in self._backend.get_added_tokens_decoder().values()
+        )
 
     def _add_missing(self, added_tokens: Mapping[str, Mapping[str, JSON]]) -> None:
         """Add what the configuration names and tokenizer.json lacks, as transformers does."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from .encoded import Encoded
-from .media.token_arrays import BY_TOKEN
+from .media.token_arrays import BY_TOKEN, PLACES
 
 
 def truncate(encoded: Encoded, length: int, strategy: Literal["delete", "left", "right", "split"]) -> list[Encoded]:
@@ -84,12 +84,13 @@ def _piece(encoded: Encoded, start: int, end: int, *, alone: bool) -> Encoded | 
     places = encoded.unbroken if encoded.media_places is None else encoded.media_places
     kept_places = _inside(places, start, end)
     kept, media = slice(start, end), encoded.media
-    if encoded.media and len(kept_places) < len(places):
+    if (encoded.media or encoded.media_places) and len(kept_places) < len(places):
         needs_others = not alone and any(left < start for left, _ in places)
         if kept_places or needs_others:
             return None
         media = {}
     media = {name: array[:, kept] if name in BY_TOKEN else array for name, array in media.items()}
+    media = {name: array - start if name in PLACES else array for name, array in media.items()}
     return Encoded(
         encoded.input_ids[kept],
         encoded.labels[kept],

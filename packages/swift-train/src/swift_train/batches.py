@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -31,7 +32,7 @@ class PackDataset(Dataset[Pack]):
         self.samples = samples
         self.packs = packs
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """Tokens of each pack."""
         encoded = self.samples

@@ -6,6 +6,7 @@ schema has: types, required names, the values of an enum.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import re
@@ -113,7 +114,9 @@ def _check_function(function: Tool, where: str) -> None:
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidTools(f"{where} holds what JSON cannot say: {error}") from error
     if importlib.util.find_spec("jsonschema") is not None:
-        _check_in_full(schema, where)
+        problem = _problem_of(json.dumps(schema))
+        if problem is not None:
+            raise InvalidTools(f"{where} has parameters that {problem}")
         return
     for path, each in _schemas(schema, "parameters"):
         if not isinstance(each, dict):
@@ -138,16 +141,21 @@ def _schemas(schema: JSON, path: str) -> Iterator[tuple[str, JSON]]:
             yield from _schemas(items, f"{path}[]")
 
 
-def _check_in_full(schema: Tool, where: str) -> None:
+# Rows have the same tools again and again, and to check a schema takes milliseconds.
+@functools.lru_cache(maxsize=4096)
+def _problem_of(text: str) -> str | None:
+    """Say what is wrong with the JSON text of a schema; None if nothing is."""
     import jsonschema
 
     try:
+        schema = json.loads(text)
         jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(schema)
-    except RecursionError as error:
-        raise InvalidTools(f"{where} has parameters that are nested too deep") from error
+    except RecursionError:
+        return "are nested too deep"
     except jsonschema.SchemaError as error:
         path = ".".join(map(str, error.absolute_path)) or "it"
-        raise InvalidTools(f"{where} has parameters that are no JSON Schema: {path}: {error.message}") from error
+        return f"are no JSON Schema: {path}: {error.message}"
+    return None
 
 
 def _problems(value: JSON, schema: JSON) -> Iterator[str]:

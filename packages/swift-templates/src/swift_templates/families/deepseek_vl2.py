@@ -8,8 +8,8 @@
     <|Assistant|>: A dog.<｜end▁of▁sentence｜>
 
 The next `<|User|>` follows without a break. Contents are trimmed; there is no default system prompt; the space after
-the last colon is the model's. The code that puts tiles of the picture in the place of `<image>` is not in
-transformers: a MediaProcessor with that placeholder has to stand in for it. (DeepSeek-VL has a processor there.)
+the last colon is the model's. Tiles of the picture take the place of `<image>`, see `media.processors.deepseek_vl2`.
+(DeepSeek-VL has a processor of transformers.)
 """
 
 # ruff: noqa: RUF001, RUF002  (the format is spelled with full-width characters)

@@ -8,8 +8,8 @@
     <|im_start|>assistant
     A dog.<|im_end|>
 
-The model's own code puts slices of the picture in the place of `(<image>./</image>)`. It is in the model's folder: a
-MediaProcessor with that placeholder has to stand in for it. (MiniCPM-V 4.6 and later have processors of transformers.)
+Slices of the picture take the place of `(<image>./</image>)`, see `media.processors.minicpm_v`. (MiniCPM-V 4.6 and
+later have processors of transformers.)
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Phi-3 and Phi-3.5 vision: as Phi-3, without <|endoftext|> at the end, and with pictures on lines of their own.
 
-    <|user|>
+    <s><|user|>
     <|image|>
     What is this?<|end|>
     <|assistant|>
     A dog.<|end|>
 
 In the official format pictures are numbered, `<|image_1|>`; the model never sees that, since its code cuts the text
-there and puts the picture's tokens between. That code is in the model's folder: a MediaProcessor whose placeholder is
-`<|image|>` has to stand in for it. (Phi-4 multimodal has a processor of transformers, and a chat template.)
+there and puts the picture's tokens between, as `media.processors.phi3_vision` does. The <s> is what the tokenizer puts
+before a text. (Phi-4 multimodal has a processor of transformers, and a chat template.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..family import Family
 
 PHI3_VISION = Family(
     chat_template=(
-        "{% for message in messages %}"
+        "{{ bos_token }}{% for message in messages %}"
         "{% if message.role not in ('system', 'user', 'assistant') %}"
         "{{ raise_exception('this format has no place for role ' + message.role) }}{% endif %}"
         "{{ '<|' + message.role + '|>\n' }}"

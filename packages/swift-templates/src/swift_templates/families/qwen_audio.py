@@ -9,8 +9,7 @@
     Hello.<|im_end|>
 
 In the model's own code the sound's address stands between <audio> and </audio>; as many tokens as the sound is long
-take its place. That code is in the model's folder: a MediaProcessor whose placeholder is `<audio></audio>` has to stand
-in for it. (Qwen2-Audio has a processor of transformers, and a chat template.)
+take its place, see `media.processors.qwen_audio`. (Qwen2-Audio has a processor of transformers, and a chat template.)
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@
     <|im_start|>assistant
     A dog.<|im_end|>
 
-In the model's own code the picture's address stands between <img> and </img>; 256 tokens take its place. That code is
-in the model's folder: a MediaProcessor whose placeholder is `<img></img>` has to stand in for it.
+In the model's own code the picture's address stands between <img> and </img>, as 256 tokens that no text spells; see
+`media.processors.qwen_vl`.
 """
 
 from __future__ import annotations

@@ -52,6 +52,8 @@ class SeenMedia:
     """Arguments that say something about each token of the row; see `media.token_arrays`."""
     settle: Callable[[str], str] | None = None
     """What the model's processor does to a whole text around its media."""
+    own_ids: Callable[[IntArray], IntArray] | None = None
+    """Puts in tokens that no text spells, where the model's own code does: takes and returns (T,)."""
 
     def arrays_for(self, input_ids: IntArray, labels: IntArray | None = None) -> dict[str, AnyArray]:
         """Return all arguments that go with a row of these tokens.

@@ -13,8 +13,17 @@ import numpy.typing as npt
 
 from ..errors import TemplateMismatch
 
-BY_TOKEN = ("mm_token_type_ids", "token_type_ids", "cross_attention_mask")
+BY_TOKEN = (
+    "mm_token_type_ids",
+    "token_type_ids",
+    "cross_attention_mask",
+    "images_seq_mask",
+    "image_attention_mask",
+)
 """The names of such arguments. All others say something about the media, whatever their shapes look like."""
+
+PLACES = ("image_bound",)
+"""The names of arguments that hold places of tokens in their row; whoever moves the tokens moves these numbers."""
 
 
 @dataclass(frozen=True)
@@ -80,4 +89,89 @@ class CrossAttention:
             end = end if after == place + 1 else after
             after = place
             made[0, place:end, index, : self.num_tiles[index]] = 1
+        return made
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which tokens stand for pictures."""
+
+    token_id: int
+    count: int
+    """Of them in a row."""
+
+    def __call__(self, input_ids: npt.NDArray[np.int64], labels: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_]:
+        """Return (1, T)."""
+        made: npt.NDArray[np.bool_] = (input_ids == self.token_id)[None]
+        if made.sum() != self.count:
+            raise TemplateMismatch(f"the row has {made.sum()} tokens of pictures; the processor made {self.count}")
+        return made
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where the tokens of each slice of a picture begin, and where they have ended."""
+
+    opening_ids: tuple[int, ...]
+    """Of the tokens before a slice."""
+    closing_ids: tuple[int, ...]
+    """Of the tokens behind one."""
+    count: int
+    """Of slices in a row."""
+
+    def __call__(self, input_ids: npt.NDArray[np.int64], labels: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+        """Return (1, slices, 2)."""
+        starts = np.flatnonzero(np.isin(input_ids, self.opening_ids)) + 1
+        ends = np.flatnonzero(np.isin(input_ids, self.closing_ids))
+        if not len(starts) == len(ends) == self.count:
+            raise TemplateMismatch(f"the row has {len(starts)} slices of pictures; the processor made {self.count}")
+        return np.stack([starts, ends], axis=1)[None].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class LastPicture:
+    """Which picture a token looks at: the last one at or before it, unless a text has ended in between.
+
+    Source: Idefics' processor in transformers, which the tests compare.
+    """
+
+    token_id: int
+    """Stands for a picture."""
+    end_id: int | None
+    """Ends a text."""
+    count: int
+    """Of pictures in a row."""
+
+    def __call__(self, input_ids: npt.NDArray[np.int64], labels: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+        """Return (1, T, pictures)."""
+        places = np.flatnonzero(input_ids == self.token_id)
+        if len(places) != self.count:
+            raise TemplateMismatch(f"the row has {len(places)} pictures; the processor saw {self.count}")
+        made = np.zeros((1, len(input_ids), self.count), dtype=np.int64)
+        ends = np.flatnonzero(input_ids == self.end_id) if self.end_id is not None else places[:0]
+        for index, place in enumerate(places):
+            after = [len(input_ids), *places[index + 1 : index + 2], *(ends[ends > place][:1] + 1)]
+            made[0, place : min(after), index] = 1
+        return made
+
+
+@dataclass(frozen=True)
+class Overwrite:
+    """Tokens that no text spells, put over those that keep their places."""
+
+    token_id: int
+    """Keeps the places."""
+    ids: tuple[tuple[int, ...], ...]
+    """What each medium has instead, in order."""
+
+    def __call__(self, input_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return (T,)."""
+        own = np.array([each for medium in self.ids for each in medium], dtype=np.int64)
+        places = np.flatnonzero(input_ids == self.token_id)
+        if len(places) != len(own):
+            raise TemplateMismatch(
+                f"the row has places for {len(places)} tokens of media; the processor made {len(own)}"
+            )
+        made = input_ids.copy()
+        made[places] = own
         return made
