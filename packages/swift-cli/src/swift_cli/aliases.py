@@ -11,6 +11,7 @@ from collections.abc import Mapping
 ALIASES: Mapping[str, str] = {
     "lr": "learning_rate",
     "model_id_or_path": "model",
+    "optimizer": "optim",
     "train_type": "tuner",
     "tuner_type": "tuner",
 }
