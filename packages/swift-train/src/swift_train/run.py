@@ -22,7 +22,6 @@ from swift_tuners.checkpoint import SwiftConfig
 from swift_tuners.checkpoint_folder import describe_base
 from swift_tuners.models.load import choose_dtype
 from swift_tuners.models.resolve import ResolvedModel
-from swift_tuners.peft_quick_lora import quicken_lora
 from swift_tuners.tuner import Phase
 from torch import nn
 from transformers import PreTrainedModel, TrainerState
@@ -39,6 +38,7 @@ from .head import find_head
 from .joining import choose_joining
 from .memory import MemoryPlan, plan_memory, read_peak_mib
 from .output_folder import choose_folder, make_folder
+from .peft_quick_lora import quicken_lora
 from .progress import ProgressBar, RunLog, TunerSteps, draw_curve
 from .report import Plan, describe_plan
 from .resuming import LATEST, Resumption, RunFingerprint, check_same_run, digest_samples, find_resumption

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from swift_kernels.lora import lora_linears
+from swift_train.peft_quick_lora import quicken_lora, slow_lora
 from swift_tuners import Swift, SwiftModel
-from swift_tuners.peft_quick_lora import quicken_lora, slow_lora
 from swift_tuners.tuners.lora import LoraArgs
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedModel
@@ -88,7 +88,7 @@ def test_layers_that_share_an_input_are_computed_in_one_step(monkeypatch: pytest
         return lora_linears(x, layers, **options)  # type: ignore[arg-type]  # passed on
 
     quicken_lora(model, partial(show, model))
-    monkeypatch.setattr("swift_tuners.peft_quick_lora.lora_linears", counting)
+    monkeypatch.setattr("swift_train.peft_quick_lora.lora_linears", counting)
     assert calls == []
     step(model)
     # For each of two layers: query, key and value; output; gate and up; down.
