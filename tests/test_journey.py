@@ -12,6 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from swift_train.args import TrainArgs
+from swift_train.optimizer_args import OptimizerArgs
 from swift_tuners import ModelArgs, Swift, load_model
 from transformers import AutoModelForCausalLM
 
@@ -179,11 +180,9 @@ def test_defaults_are_those_that_users_know() -> None:
         "num_train_epochs": 3,
         "per_device_train_batch_size": 1,
         "weight_decay": 0.1,
-        "adam_beta2": 0.95,
     }
     known |= {
         "max_grad_norm": 1,
-        "gradient_checkpointing": True,
         "logging_steps": 5,
         "save_steps": 500,
         "seed": 42,
@@ -191,3 +190,7 @@ def test_defaults_are_those_that_users_know() -> None:
     }
     args = TrainArgs()
     assert {name: getattr(args, name) for name in known} == known
+    optimizer = {"optim": "adamw_torch_fused", "adam_beta2": 0.95, "galore_rank": 128, "galore_update_proj_gap": 50}
+    assert {name: getattr(OptimizerArgs(), name) for name in optimizer} == optimizer
+    # Where the memory does not ask for it, checkpointing costs a third more time for nothing.
+    assert args.gradient_checkpointing is None
