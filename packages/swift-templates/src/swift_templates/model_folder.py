@@ -50,10 +50,10 @@ def read_model_folder(path: Path) -> ModelFolder:
     Raises:
         InvalidModelFolder: a file is there but is not what its name says.
     """
-    config = _read_object(path / "config.json")
-    generation = _read_object(path / "generation_config.json")
-    tokenizer = _read_object(path / "tokenizer_config.json")
-    named = {**_named_tokens(_read_object(path / "special_tokens_map.json")), **_named_tokens(tokenizer)}
+    config = read_json_object(path / "config.json")
+    generation = read_json_object(path / "generation_config.json")
+    tokenizer = read_json_object(path / "tokenizer_config.json")
+    named = {**_named_tokens(read_json_object(path / "special_tokens_map.json")), **_named_tokens(tokenizer)}
     return ModelFolder(
         path=path,
         named_tokens=named,
@@ -65,7 +65,12 @@ def read_model_folder(path: Path) -> ModelFolder:
     )
 
 
-def _read_object(path: Path) -> dict[str, JSON]:
+def read_json_object(path: Path) -> dict[str, JSON]:
+    """Read a small file of a model folder; one that is not there has nothing in it.
+
+    Raises:
+        InvalidModelFolder: the file is there but holds no JSON object.
+    """
     if not path.is_file():
         return {}
     try:
@@ -102,7 +107,7 @@ def _chat_templates(path: Path, tokenizer: dict[str, JSON]) -> dict[str, str]:
     if texts:
         return texts
     # Processors of media wrote their template into a file of its own before they wrote Jinja files.
-    written = _read_object(path / "chat_template.json").get("chat_template", tokenizer.get("chat_template"))
+    written = read_json_object(path / "chat_template.json").get("chat_template", tokenizer.get("chat_template"))
     if written is None:
         return {}
     if isinstance(written, str):

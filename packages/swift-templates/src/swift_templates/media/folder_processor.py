@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ..errors import InvalidModelFolder, TemplateMismatch
 from ..messages import JSON
-from ..model_folder import read_model_folder
+from ..model_folder import read_json_object, read_model_folder
 from ..registry import Registry
 from .processor import DecodedMedia, MediaProcessor
 
@@ -50,10 +50,10 @@ class ProcessorFolder:
         """
         settings: dict[str, JSON] = {}
         for name in _FILES:
-            settings |= _read(path / name)
+            settings |= read_json_object(path / name)
         return cls(
             path=path,
-            config=_read(path / "config.json"),
+            config=read_json_object(path / "config.json"),
             settings=settings,
             named_tokens=read_model_folder(path).named_tokens,
         )
@@ -81,11 +81,11 @@ class ProcessorFolder:
         Raises:
             InvalidModelFolder: the tokenizer has none of this text.
         """
-        added = _read(self.path / "tokenizer_config.json").get(_ADDED)
+        added = read_json_object(self.path / "tokenizer_config.json").get(_ADDED)
         for token_id, token in (added if isinstance(added, dict) else {}).items():
             if isinstance(token, dict) and token.get("content") == text:
                 return int(token_id)
-        listed = _read(self.path / "tokenizer.json").get("added_tokens")
+        listed = read_json_object(self.path / "tokenizer.json").get("added_tokens")
         for each in listed if isinstance(listed, list) else []:
             if isinstance(each, dict) and each.get("content") == text and isinstance(each.get("id"), int):
                 return int(str(each["id"]))
@@ -186,15 +186,3 @@ def floats(source: Mapping[str, JSON], name: str, usual: tuple[float, ...]) -> t
     if len(numbers) != len(usual):
         raise InvalidModelFolder(f"the model's setting {name!r} is {value!r:.80}; expected {len(usual)} numbers")
     return tuple(map(float, numbers))
-
-
-def _read(path: Path) -> dict[str, JSON]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidModelFolder(f"{str(path)!r} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidModelFolder(f"{str(path)!r} holds a {type(value).__name__}; expected a JSON object")
-    return value
