@@ -18,7 +18,7 @@ from swift_train.algorithms.sft import Sft
 from swift_train.args import TrainArgs
 from swift_train.batches import PackDataset
 from swift_train.document_attention import find_attention
-from swift_train.errors import TrainingDiverged
+from swift_train.errors import BrokenCheckpoint, TrainingDiverged
 from swift_train.head import find_head
 from swift_train.resuming import RunFingerprint
 from swift_train.run_state import SavingSettings
@@ -179,6 +179,19 @@ def test_a_loss_that_is_not_finite_stops_the_run(model_folder: Path, rows_file: 
     args = arguments(model_folder, rows_file, tmp_path / "out", learning_rate=1e30, num_train_epochs=20)
     with pytest.raises(TrainingDiverged, match="lower --learning_rate"):
         run_sft(args)
+
+
+def test_a_checkpoint_of_the_model_only_is_small_and_no_run_goes_on_from_it(
+    model_folder: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    run = run_sft(arguments(model_folder, rows_file, tmp_path / "out", save_only_model=True, save_steps=1, max_steps=2))
+    names = {file.name for file in run.checkpoint.iterdir()}
+    assert "adapter_model.safetensors" in names and not any("optimizer" in name for name in names)
+    again = arguments(
+        model_folder, rows_file, tmp_path / "out", resume_from_checkpoint=str(run.checkpoint), max_steps=4
+    )
+    with pytest.raises(BrokenCheckpoint, match="not of a model only"):
+        run_sft(again)
 
 
 class FasterB(PeftTuner):

@@ -61,6 +61,8 @@ class TrainArgs:
     """Evaluate before the first step too."""
     save_total_limit: int | None = None
     """Keep only this many of the newest checkpoints."""
+    save_only_model: bool = False
+    """Leave optimizer, schedule and place in the data out of checkpoints: smaller, and no run goes on from them."""
     resume_from_checkpoint: str | None = None
     """Go on from this checkpoint, or from the newest whole one of this run's folder: weights, optimizer, schedule and
     place in the data. 'true' finds the newest in output_dir; 'latest' too, and begins anew where there is none yet."""

@@ -80,6 +80,7 @@ def build_training_arguments(
             eval_on_start=train.eval_on_start and has_validation,
             save_strategy="steps",
             save_steps=train.save_steps,
+            save_only_model=train.save_only_model,
             eval_strategy="steps" if has_validation else "no",
             eval_steps=eval_steps if has_validation else None,
             report_to=train.report_to or "none",
