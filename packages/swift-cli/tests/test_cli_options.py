@@ -115,7 +115,7 @@ def test_no_two_options_share_a_flag(args_class: type) -> None:
     ("spelling", "message"),
     [
         ("learning_rat", "--learning_rat is unknown; did you mean --learning_rate?"),
-        ("lorarank", "--lorarank is unknown; did you mean --lora_rank?"),
+        ("lorarank", "--lorarank is unknown; did you mean --lora_rank or --galore_rank?"),
         ("zzz", "--zzz is unknown; --help shows what is known"),
         ("train", "--train is a group of options; name one, such as --train.output_dir"),
         ("name", "--name is unknown"),
