@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
+import psutil
 from torch import Tensor
 
 MOST_OF_FREE_MEMORY: Final = 0.25
@@ -64,20 +64,9 @@ def count_bytes(tensors: Mapping[str, object]) -> int:
     return sum(map(_bytes_of, tensors.values()))
 
 
-def free_memory() -> int | None:
-    """Return the bytes of memory that are free or can be freed; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
-
-
 def has_room_for_copy(num_bytes: int) -> bool:
-    """Say whether a copy of so many bytes is a small part of the free memory, where that is known."""
-    free = free_memory()
-    return free is not None and num_bytes <= MOST_OF_FREE_MEMORY * free
+    """Say whether a copy of so many bytes is a small part of the free main memory."""
+    return num_bytes <= MOST_OF_FREE_MEMORY * psutil.virtual_memory().available
 
 
 def _yield_to_others() -> None:
