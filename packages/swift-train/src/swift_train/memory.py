@@ -37,7 +37,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: nn.Module, *, tokens: int, trained_tokens: int, checkpointing: bool, optimizer_bytes: int = 8
+    model: nn.Module, *, tokens: int, trained_tokens: int, checkpointing: bool, optimizer_bytes: int | None = None
 ) -> MemoryEstimate:
     """Estimate the memory of one training step on one process.
 
@@ -46,14 +46,14 @@ def estimate_memory(
         tokens: most tokens in one forward pass.
         trained_tokens: how many of them carry a weight.
         checkpointing: whether activations inside layers are recomputed.
-        optimizer_bytes: state per trained parameter; Adam's two float32 moments by default.
+        optimizer_bytes: of the optimizer's state; None counts Adam's two float32 moments.
     """
     parameters = list(model.parameters())
     trained = [each for each in parameters if each.requires_grad]
     return MemoryEstimate(
         weights_mib=sum(each.numel() * each.element_size() for each in parameters) / MIB,
         gradients_mib=sum(each.numel() * each.element_size() for each in trained) / MIB,
-        optimizer_mib=sum(each.numel() for each in trained) * optimizer_bytes / MIB,
+        optimizer_mib=(8 * sum(each.numel() for each in trained) if optimizer_bytes is None else optimizer_bytes) / MIB,
         activations_mib=_activations_mib(model, tokens, trained_tokens, checkpointing),
     )
 
@@ -66,7 +66,14 @@ class MemoryPlan:
     checkpointing: bool
 
 
-def plan_memory(model: nn.Module, *, tokens: int, trained_tokens: int, checkpointing: bool | None) -> MemoryPlan:
+def plan_memory(
+    model: nn.Module,
+    *,
+    tokens: int,
+    trained_tokens: int,
+    checkpointing: bool | None,
+    optimizer_bytes: int | None = None,
+) -> MemoryPlan:
     """Estimate a step's memory, and choose checkpointing only where a step would not fit without it.
 
     Args:
@@ -74,9 +81,16 @@ def plan_memory(model: nn.Module, *, tokens: int, trained_tokens: int, checkpoin
         tokens: most tokens in one forward pass.
         trained_tokens: how many of them carry a weight.
         checkpointing: what the user wants; None lets the estimate decide.
+        optimizer_bytes: see `estimate_memory`.
     """
     estimates = {
-        again: estimate_memory(model, tokens=tokens, trained_tokens=trained_tokens, checkpointing=again)
+        again: estimate_memory(
+            model,
+            tokens=tokens,
+            trained_tokens=trained_tokens,
+            checkpointing=again,
+            optimizer_bytes=optimizer_bytes,
+        )
         for again in (False, True)
     }
     if checkpointing is None:

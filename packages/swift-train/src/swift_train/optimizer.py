@@ -13,11 +13,12 @@ from typing import ClassVar
 
 import torch
 from swift_templates.registry import Registry, nearest
+from swift_tuners import SwiftModel
 from torch import Tensor, nn
 
 from .errors import InvalidTrainArgs
 from .optimizer_args import NoOptions, OptimizerArgs, read_options, resolve_optimizer
-from .parameter_places import Groups
+from .parameter_places import Groups, OptimizerGroup, split_by_part
 from .transformers_optimizer import build_transformers_optimizer, transformers_optimizers
 
 
@@ -48,6 +49,27 @@ class OptimizerKind(ABC):
 
 
 OPTIMIZERS: Registry[OptimizerKind] = Registry(kind="optimizer", package="swift_train.optimizers", base=OptimizerKind)
+
+
+def group_parameters(
+    model: nn.Module, args: OptimizerArgs, *, learning_rate: float, weight_decay: float
+) -> list[OptimizerGroup]:
+    """Return what trains, with the learning rates that tuners and parts ask for; vectors such as biases do not decay.
+
+    Raises:
+        InvalidTrainArgs: a part that has a rate of its own does not train.
+    """
+    if isinstance(model, SwiftModel):
+        wanted = model.param_groups(learning_rate)
+    else:
+        wanted = [{"params": [each for each in model.parameters() if each.requires_grad], "lr": learning_rate}]
+    groups: list[OptimizerGroup] = []
+    for group in wanted:
+        for decays in (True, False):
+            chosen = [each for each in group["params"] if (each.ndim > 1) is decays]
+            if chosen:
+                groups.append({**group, "params": chosen, "weight_decay": weight_decay if decays else 0.0})
+    return split_by_part(model, groups, learning_rate=learning_rate, vit_lr=args.vit_lr, aligner_lr=args.aligner_lr)
 
 
 def build_optimizer(name: str, model: nn.Module, groups: Groups, args: OptimizerArgs) -> torch.optim.Optimizer:

@@ -37,6 +37,7 @@ from .errors import CheckpointNotWritten, InvalidTrainArgs
 from .head import find_head
 from .joining import choose_joining
 from .memory import MemoryPlan, plan_memory, read_peak_mib
+from .optimizer import group_parameters, predict_state_bytes
 from .output_folder import choose_folder, make_folder
 from .peft_quick_lora import quicken_lora
 from .progress import ProgressBar, RunLog, TunerSteps, draw_curve
@@ -46,7 +47,7 @@ from .run_state import SavingSettings
 from .samples import Encoder, RunData, Samples, build_template, encode_rows, plan_packs
 from .stopping import RunStopped
 from .trainer import Trainer, TrainerSettings, build_trainer
-from .training_arguments import build_training_arguments, count_global_batch, default_max_tokens
+from .training_arguments import LEARNING_RATE, build_training_arguments, count_global_batch, default_max_tokens
 
 MEASURED_PACKS = 64
 """Batch rows that are looked at to estimate what a step takes."""
@@ -179,7 +180,7 @@ def _build_trainer(
         name_sample=data.name_sample,
         guard=LossGuard(args.train.on_nan, say=say),
     )
-    memory = _plan_memory(model, packs, settings, args.train.gradient_checkpointing)
+    memory = _plan_memory(model, packs, settings, args)
     arguments = build_training_arguments(
         args,
         folder,
@@ -299,14 +300,26 @@ def _agree_on_folder(args: SftArgs, processes: PartialState, *, goes_on: bool) -
     return Path(broadcast_object_list(chosen)[0])
 
 
-def _plan_memory(model: SwiftModel, packs: PackDataset, settings: TrainerSettings, wish: bool | None) -> MemoryPlan:
+def _plan_memory(model: SwiftModel, packs: PackDataset, settings: TrainerSettings, args: SftArgs) -> MemoryPlan:
     # Where there are many, the longest tell what a step takes.
     by_size = sorted(range(len(packs)), key=lambda index: -packs.sizes[index])[:MEASURED_PACKS]
     sizes = [(packs.sizes[index], sum(each.num_trained for each in packs[index])) for index in by_size]
     longest, all_tokens = sizes[0][0], sum(tokens for tokens, _ in sizes)
     tokens = max(longest, min(settings.max_tokens, settings.global_batch * longest))
     share = sum(trained for _, trained in sizes) / max(1, all_tokens)
-    return plan_memory(model, tokens=tokens, trained_tokens=round(tokens * share), checkpointing=wish)
+    groups = group_parameters(
+        model,
+        args.optimizer,
+        learning_rate=args.train.learning_rate or LEARNING_RATE,
+        weight_decay=args.train.weight_decay,
+    )
+    return plan_memory(
+        model,
+        tokens=tokens,
+        trained_tokens=round(tokens * share),
+        checkpointing=args.train.gradient_checkpointing,
+        optimizer_bytes=predict_state_bytes(args.optimizer.optim, model, groups, args.optimizer),
+    )
 
 
 def _train(trainer: Trainer, folder: Path, args: SftArgs, say: Callable[[str], None]) -> RunResult:

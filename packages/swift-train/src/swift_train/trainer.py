@@ -33,11 +33,10 @@ from .document_attention import DocumentAttention
 from .errors import InvalidTrainArgs, TrainingDiverged
 from .forward_pass import ForwardPass
 from .head import HeadTap
-from .optimizer import build_optimizer
+from .optimizer import build_optimizer, group_parameters
 from .optimizer_args import OptimizerArgs
 from .optimizer_state import inner_optimizer
 from .parameter_optimizer import ParameterOptimizer
-from .parameter_places import OptimizerGroup, split_by_part
 from .run_state import SavingSettings, UnkillableSaving
 
 # Packs that are taken together in evaluation, so that forward passes are well filled.
@@ -128,28 +127,12 @@ class Trainer(UnkillableSaving):
             MissingDependency: its package is not installed.
         """
         if self.optimizer is None:
-            args, groups = self.settings.optimizer, self.optimizer_groups()
+            args = self.settings.optimizer
+            groups = group_parameters(
+                self.host, args, learning_rate=self.args.learning_rate, weight_decay=self.args.weight_decay
+            )
             self.optimizer = build_optimizer(args.optim, self.host, groups, args)
         return self.optimizer
-
-    def optimizer_groups(self) -> list[OptimizerGroup]:
-        """Return what trains, with the learning rate and decay of each group."""
-        learning_rate = self.args.learning_rate
-        if isinstance(self.host, SwiftModel):
-            wanted = self.host.param_groups(learning_rate)
-        else:
-            wanted = [{"params": [each for each in self.host.parameters() if each.requires_grad], "lr": learning_rate}]
-        groups: list[OptimizerGroup] = []
-        for group in wanted:
-            for decays in (True, False):
-                chosen = [each for each in group["params"] if (each.ndim > 1) is decays]
-                decay = self.args.weight_decay if decays else 0.0
-                if chosen:
-                    groups.append({**group, "params": chosen, "weight_decay": decay})
-        args = self.settings.optimizer
-        return split_by_part(
-            self.host, groups, learning_rate=learning_rate, vit_lr=args.vit_lr, aligner_lr=args.aligner_lr
-        )
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
